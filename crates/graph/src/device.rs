@@ -1,0 +1,387 @@
+//! The device graph: devices, hosts, switches and network cards, joined by links with bandwidth and latency.
+//!
+//! Routes are paths of least cost for a message of 1 MiB that pass through hosts, switches and cards, but never through
+//! another device: accelerators do not forward traffic.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cutplane_units::{Bytes, BytesPerSecond, FlopsPerSecond, Nanos};
+use petgraph::algo::astar;
+use petgraph::graph::{DiGraph, EdgeIndex, NodeIndex};
+use petgraph::visit::{EdgeFiltered, EdgeRef};
+use serde::{Deserialize, Serialize};
+
+use crate::error::DeviceGraphError;
+use crate::ids::{DeviceId, LinkId};
+use crate::tensor::Dtype;
+
+/// What a compute device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// A processor core that runs one rank in one thread.
+    Cpu,
+    /// An accelerator with its own memory and its own streams.
+    Gpu,
+}
+
+/// Facts of a device model, from its datasheet or from discovery; measured behaviour lives in a device profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSpec {
+    /// Name of the model, such as `A100-SXM-80GB`; a device profile is looked up by it.
+    pub model: String,
+    /// Processor or accelerator.
+    pub kind: DeviceKind,
+    /// Memory that tensors may use, GiB.
+    pub memory_gib: f64,
+    /// Dense peak of matrix multiplication by element type, TFLOP/s.
+    pub peak_tflop_per_s: BTreeMap<Dtype, f64>,
+    /// Memory bandwidth, GB/s.
+    pub memory_bandwidth_gb_per_s: f64,
+    /// Time that launching one kernel costs when the device has nothing else to do, us.
+    pub launch_overhead_us: f64,
+    /// Share of the peak that a large matrix multiplication reaches.
+    pub matmul_efficiency: f64,
+    /// Share of the memory bandwidth that a large pointwise kernel reaches.
+    pub memory_efficiency: f64,
+    /// Where the numbers come from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+}
+
+impl DeviceSpec {
+    /// Memory that tensors may use.
+    pub fn memory(&self) -> Bytes {
+        Bytes::new((self.memory_gib * (1u64 << 30) as f64) as u64)
+    }
+
+    /// Dense peak for an element type, if the device computes in it.
+    pub fn peak(&self, dtype: Dtype) -> Option<FlopsPerSecond> {
+        self.peak_tflop_per_s.get(&dtype).map(|tera| FlopsPerSecond::new(tera * 1e12))
+    }
+
+    /// Memory bandwidth.
+    pub fn memory_bandwidth(&self) -> BytesPerSecond {
+        BytesPerSecond::new(self.memory_bandwidth_gb_per_s * 1e9)
+    }
+}
+
+/// What a node of the graph is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    /// Computes; carries a [`DeviceSpec`].
+    Device,
+    /// A machine: its memory and its processors.
+    Host,
+    /// A switch: NVSwitch, PCIe, Ethernet, InfiniBand.
+    Switch,
+    /// A network card.
+    Nic,
+}
+
+/// A node as written in a cluster file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// For a device: its model, a key of [`ClusterSpec::device_models`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// For a device or card: the host that it sits in. Devices of one host share its memory bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// Technology of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkKind {
+    /// Memory shared by the cores of one host.
+    SharedMemory,
+    /// NVLink or NVSwitch port.
+    Nvlink,
+    /// PCI Express.
+    Pcie,
+    /// InfiniBand.
+    Infiniband,
+    /// Ethernet.
+    Ethernet,
+}
+
+/// A link as written in a cluster file; it stands for both directions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkSpec {
+    /// One end.
+    pub from: String,
+    /// The other end.
+    pub to: String,
+    /// Technology.
+    pub kind: LinkKind,
+    /// Bandwidth of each direction, GB/s.
+    pub bandwidth_gb_per_s: f64,
+    /// Latency, us.
+    pub latency_us: f64,
+}
+
+/// A cluster as plain data: what a TOML file holds and what a plan carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// Name of the cluster.
+    pub name: String,
+    /// Device models by name.
+    pub device_models: BTreeMap<String, DeviceSpec>,
+    /// All nodes.
+    pub nodes: Vec<NodeSpec>,
+    /// All links.
+    #[serde(default)]
+    pub links: Vec<LinkSpec>,
+}
+
+/// A compute device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Facts of its model.
+    pub spec: DeviceSpec,
+    /// Name of the host that it sits in; a device without one is its own host.
+    pub host: String,
+}
+
+/// A directed link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// Technology.
+    pub kind: LinkKind,
+    /// Bandwidth of this direction.
+    pub bandwidth: BytesPerSecond,
+    /// Latency.
+    pub latency: Nanos,
+}
+
+/// A path between two devices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Links in order; empty from a device to itself.
+    pub links: Vec<LinkId>,
+    /// Sum of the links' latencies.
+    pub latency: Nanos,
+    /// The narrowest link's bandwidth.
+    pub bandwidth: BytesPerSecond,
+}
+
+impl Route {
+    /// Time for one message alone on the route: latency plus size over bandwidth.
+    pub fn transfer_time(&self, payload: Bytes) -> Nanos {
+        if self.links.is_empty() { Nanos::ZERO } else { self.latency + payload.transfer_time(self.bandwidth) }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    name: String,
+    device: Option<DeviceId>,
+}
+
+/// Devices and what joins them; built once from a [`ClusterSpec`], never changed.
+#[derive(Clone, Debug)]
+pub struct DeviceGraph {
+    spec: ClusterSpec,
+    graph: DiGraph<Node, Link>,
+    devices: Vec<Device>,
+    nodes: Vec<NodeIndex>,
+}
+
+impl DeviceGraph {
+    /// Checks a cluster and builds its graph.
+    ///
+    /// # Errors
+    /// [`DeviceGraphError`], naming the node or link.
+    pub fn build(spec: ClusterSpec) -> Result<Self, DeviceGraphError> {
+        let mut graph = DiGraph::new();
+        let mut by_name = HashMap::new();
+        let (mut devices, mut nodes) = (Vec::new(), Vec::new());
+        for model in spec.device_models.values() {
+            check_device_model(&spec.name, model)?;
+        }
+        for node in &spec.nodes {
+            let device = device_of(&spec, node)?;
+            let id = device.is_some().then(|| DeviceId::new(devices.len()));
+            let index = graph.add_node(Node { name: node.name.clone(), device: id });
+            if by_name.insert(node.name.as_str(), index).is_some() {
+                return Err(DeviceGraphError::DuplicateName { cluster: spec.name.clone(), name: node.name.clone() });
+            }
+            if let Some(device) = device {
+                devices.push(device);
+                nodes.push(index);
+            }
+        }
+        if devices.is_empty() {
+            return Err(DeviceGraphError::NoDevices { cluster: spec.name.clone() });
+        }
+        for link in &spec.links {
+            let (from, to, directed) = check_link(&spec, link, &by_name)?;
+            graph.add_edge(from, to, directed.clone());
+            graph.add_edge(to, from, directed);
+        }
+        let built = Self { graph, devices, nodes, spec };
+        built.check_connected()?;
+        Ok(built)
+    }
+
+    fn check_connected(&self) -> Result<(), DeviceGraphError> {
+        let first = DeviceId::new(0);
+        let unreachable = self.device_ids().skip(1).find(|id| self.route(first, *id).is_none());
+        match unreachable {
+            None => Ok(()),
+            Some(id) => Err(DeviceGraphError::Disconnected {
+                cluster: self.spec.name.clone(),
+                from: self.device(first).name.clone(),
+                to: self.device(id).name.clone(),
+            }),
+        }
+    }
+
+    /// The data that the graph was built from.
+    pub fn spec(&self) -> &ClusterSpec {
+        &self.spec
+    }
+
+    /// Name of the cluster.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// A digest of the whole cluster.
+    pub fn digest(&self) -> String {
+        crate::digest_of(&self.spec)
+    }
+
+    /// All devices.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// All device ids.
+    pub fn device_ids(&self) -> impl DoubleEndedIterator<Item = DeviceId> + ExactSizeIterator + use<> {
+        (0..self.devices.len()).map(DeviceId::new)
+    }
+
+    /// One device.
+    pub fn device(&self, id: DeviceId) -> &Device {
+        &self.devices[id.index()]
+    }
+
+    /// The device of this name.
+    pub fn device_by_name(&self, name: &str) -> Option<DeviceId> {
+        self.devices.iter().position(|device| device.name == name).map(DeviceId::new)
+    }
+
+    /// One directed link.
+    pub fn link(&self, id: LinkId) -> &Link {
+        &self.graph[EdgeIndex::new(id.index())]
+    }
+
+    /// The names of a link's two ends.
+    pub fn link_ends(&self, id: LinkId) -> (&str, &str) {
+        let (from, to) = self.graph.edge_endpoints(EdgeIndex::new(id.index())).expect("links are never removed");
+        (&self.graph[from].name, &self.graph[to].name)
+    }
+
+    /// Number of directed links.
+    pub fn link_count(&self) -> usize {
+        self.graph.edge_count()
+    }
+
+    /// The path from one device to another that moves 1 MiB soonest, or `None` when nothing joins them.
+    pub fn route(&self, from: DeviceId, to: DeviceId) -> Option<Route> {
+        if from == to {
+            return Some(Route { links: Vec::new(), latency: Nanos::ZERO, bandwidth: BytesPerSecond::new(f64::INFINITY) });
+        }
+        let (start, goal) = (self.nodes[from.index()], self.nodes[to.index()]);
+        let cost = |link: &Link| link.latency.get().saturating_add(Bytes::new(1 << 20).transfer_time(link.bandwidth).get());
+        let forwards = EdgeFiltered::from_fn(&self.graph, |edge| {
+            edge.source() == start || self.graph[edge.source()].device.is_none()
+        });
+        let (_, path) = astar(&forwards, start, |node| node == goal, |edge| cost(edge.weight()), |_| 0)?;
+        let hop = |pair: &[NodeIndex]| {
+            let parallel = self.graph.edges_connecting(pair[0], pair[1]);
+            parallel.min_by_key(|edge| cost(edge.weight())).map(|edge| edge.id())
+        };
+        let edges: Option<Vec<EdgeIndex>> = path.windows(2).map(hop).collect();
+        let links: Vec<LinkId> = edges?.into_iter().map(|edge| LinkId::new(edge.index())).collect();
+        let latency = links.iter().map(|id| self.link(*id).latency).sum();
+        let narrowest = links.iter().map(|id| self.link(*id).bandwidth.get()).fold(f64::INFINITY, f64::min);
+        Some(Route { links, latency, bandwidth: BytesPerSecond::new(narrowest) })
+    }
+}
+
+fn positive(cluster: &str, name: &str, what: &'static str, value: f64) -> Result<(), DeviceGraphError> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    let (cluster, name) = (cluster.to_owned(), name.to_owned());
+    Err(DeviceGraphError::NotPositive { cluster, what, name, value: value.to_string() })
+}
+
+fn check_device_model(cluster: &str, spec: &DeviceSpec) -> Result<(), DeviceGraphError> {
+    let check = |what, value| positive(cluster, &spec.model, what, value);
+    check("memory_gib", spec.memory_gib)?;
+    check("memory_bandwidth_gb_per_s", spec.memory_bandwidth_gb_per_s)?;
+    check("matmul_efficiency", spec.matmul_efficiency)?;
+    check("memory_efficiency", spec.memory_efficiency)?;
+    spec.peak_tflop_per_s.values().try_for_each(|peak| check("peak_tflop_per_s", *peak))
+}
+
+fn device_of(spec: &ClusterSpec, node: &NodeSpec) -> Result<Option<Device>, DeviceGraphError> {
+    let refuse = |problem| {
+        Err(DeviceGraphError::DeviceFacts { cluster: spec.name.clone(), name: node.name.clone(), problem })
+    };
+    match (node.kind, &node.model) {
+        (NodeKind::Device, None) => refuse("is a device without a 'model'"),
+        (NodeKind::Device, Some(model)) => match spec.device_models.get(model) {
+            None => refuse("has a 'model' that [device_models] does not list"),
+            Some(facts) => {
+                let host = node.host.clone().unwrap_or_else(|| node.name.clone());
+                Ok(Some(Device { name: node.name.clone(), spec: facts.clone(), host }))
+            }
+        },
+        (_, Some(_)) => refuse("has a 'model' but is no device"),
+        (_, None) => Ok(None),
+    }
+}
+
+fn check_link(
+    spec: &ClusterSpec,
+    link: &LinkSpec,
+    nodes: &HashMap<&str, NodeIndex>,
+) -> Result<(NodeIndex, NodeIndex, Link), DeviceGraphError> {
+    let cluster = || spec.name.clone();
+    let end = |name: &str| {
+        nodes.get(name).copied().ok_or_else(|| DeviceGraphError::UnknownNode {
+            cluster: cluster(),
+            from: link.from.clone(),
+            to: link.to.clone(),
+            missing: name.to_owned(),
+        })
+    };
+    let (from, to) = (end(&link.from)?, end(&link.to)?);
+    if from == to {
+        return Err(DeviceGraphError::SelfLink { cluster: cluster(), name: link.from.clone() });
+    }
+    let name = format!("{} - {}", link.from, link.to);
+    positive(&spec.name, &name, "bandwidth_gb_per_s", link.bandwidth_gb_per_s)?;
+    if !(link.latency_us.is_finite() && link.latency_us >= 0.0) {
+        let value = link.latency_us.to_string();
+        return Err(DeviceGraphError::NotPositive { cluster: cluster(), what: "latency_us", name, value });
+    }
+    let bandwidth = BytesPerSecond::new(link.bandwidth_gb_per_s * 1e9);
+    Ok((from, to, Link { kind: link.kind, bandwidth, latency: Nanos::from_secs_f64(link.latency_us * 1e-6) }))
+}

@@ -1,0 +1,63 @@
+//! Where a model comes from, as plain data: a plan carries it, and the zoo rebuilds the same graph from it anywhere.
+
+use serde::{Deserialize, Serialize};
+
+/// A reproducible description of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ModelSource {
+    /// A model of the built-in zoo.
+    BuiltIn {
+        /// Its name, as `cutplane models` lists it.
+        name: String,
+        /// Changes to the named sizes.
+        #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+        overrides: Overrides,
+        /// Tokens a sample.
+        sequence_length: u64,
+    },
+    /// A Hugging Face `config.json`, kept whole.
+    HuggingFace {
+        /// The parsed file.
+        config: serde_json::Value,
+        /// Changes to the sizes in the file.
+        #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+        overrides: Overrides,
+        /// Tokens a sample.
+        sequence_length: u64,
+    },
+}
+
+impl ModelSource {
+    /// Tokens a sample.
+    pub fn sequence_length(&self) -> u64 {
+        match self {
+            Self::BuiltIn { sequence_length, .. } | Self::HuggingFace { sequence_length, .. } => *sequence_length,
+        }
+    }
+}
+
+/// Sizes that replace a model's own: how a small twin of a large model is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overrides {
+    /// Number of repeated layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<u64>,
+    /// Width of the residual stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<u64>,
+    /// Attention heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<u64>,
+    /// Vocabulary size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab: Option<u64>,
+}
+
+impl Overrides {
+    /// True when nothing is replaced.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,203 @@
+//! What can be wrong with a plan or its file.
+
+use std::path::PathBuf;
+
+use cutplane_units::Bytes;
+use thiserror::Error;
+
+/// A rule that a plan breaks. [`crate::verify`] returns all that it finds.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum PlanViolation {
+    /// Not a plan file, or one of another kind.
+    #[error("field 'format' is '{found}', expected 'cutplane-plan'")]
+    Format {
+        /// What the file says.
+        found: String,
+    },
+    /// A version that this build does not read.
+    #[error("field 'version' is {found}; this build reads version {expected}: make the plan again with this build")]
+    Version {
+        /// What the file says.
+        found: u32,
+        /// What this build reads.
+        expected: u32,
+    },
+    /// The model has changed since.
+    #[error("field 'model.digest' is {planned}, but the model's digest is {actual}: the model has changed, plan again")]
+    ModelChanged {
+        /// In the plan.
+        planned: String,
+        /// Of the graph at hand.
+        actual: String,
+    },
+    /// The cluster has changed since.
+    #[error("field 'cluster.digest' is {planned}, but the cluster's digest is {actual}: the cluster has changed, plan again")]
+    ClusterChanged {
+        /// In the plan.
+        planned: String,
+        /// Of the graph at hand.
+        actual: String,
+    },
+    /// No stage.
+    #[error("field 'stages' is empty")]
+    NoStages,
+    /// A stage without operators.
+    #[error("stage {stage} has no operators")]
+    EmptyStage {
+        /// Which.
+        stage: usize,
+    },
+    /// A stage without devices.
+    #[error("stage {stage} has no devices")]
+    NoDevices {
+        /// Which.
+        stage: usize,
+    },
+    /// Stages with unequal numbers of replicas.
+    #[error("stage {stage} has {got} devices, stage 0 has {expected}: all stages need the same number of replicas")]
+    UnequalReplicas {
+        /// Which.
+        stage: usize,
+        /// Devices of stage 0.
+        expected: usize,
+        /// Devices of this one.
+        got: usize,
+    },
+    /// A device that the cluster does not have.
+    #[error("stage {stage} names device '{device}', which the cluster does not have")]
+    UnknownDevice {
+        /// Which stage.
+        stage: usize,
+        /// The name.
+        device: String,
+    },
+    /// One device twice.
+    #[error("device '{device}' is given to stage {first} and to stage {second}")]
+    DeviceReused {
+        /// The name.
+        device: String,
+        /// First use.
+        first: usize,
+        /// Second use.
+        second: usize,
+    },
+    /// An operator id beyond the model.
+    #[error("stage {stage} names operator {op}, but the model has only {count}")]
+    UnknownOp {
+        /// Which stage.
+        stage: usize,
+        /// The id.
+        op: usize,
+        /// Operators in the model.
+        count: usize,
+    },
+    /// An operator in no stage.
+    #[error("operator '{op}' is in no stage")]
+    OpMissing {
+        /// Its name.
+        op: String,
+    },
+    /// An operator in two stages.
+    #[error("operator '{op}' is in stage {first} and in stage {second}")]
+    OpRepeated {
+        /// Its name.
+        op: String,
+        /// First stage.
+        first: usize,
+        /// Second stage.
+        second: usize,
+    },
+    /// A value would have to flow from a later stage to an earlier one.
+    #[error("'{value}' flows from stage {from} back to stage {to}: stages must follow the data")]
+    BackwardFlow {
+        /// Name of the value.
+        value: String,
+        /// Stage of the producer.
+        from: usize,
+        /// Stage of the consumer.
+        to: usize,
+    },
+    /// The batch cannot be cut evenly.
+    #[error(
+        "field 'workload.global_batch' is {global_batch}, which {replicas} replicas x {micro_batches} micro-batches do not \
+         divide: choose a multiple of {}",
+        replicas * micro_batches
+    )]
+    BatchDoesNotDivide {
+        /// Samples a step.
+        global_batch: u64,
+        /// Data-parallel degree.
+        replicas: u64,
+        /// Micro-batches a replica.
+        micro_batches: u64,
+    },
+    /// A count that must be at least one.
+    #[error("field '{field}' must be at least 1")]
+    Zero {
+        /// Which.
+        field: &'static str,
+    },
+    /// Training needs a loss.
+    #[error("model '{model}' has no loss, so it cannot be trained: choose a head with a loss")]
+    NoLoss {
+        /// Name of the model.
+        model: String,
+    },
+    /// An element type that a device cannot compute in.
+    #[error("device '{device}' has no peak rate for {precision}: choose another precision or device")]
+    Precision {
+        /// The device.
+        device: String,
+        /// The element type.
+        precision: String,
+    },
+    /// Parameters, gradients and optimizer state alone pass a device's memory.
+    #[error(
+        "device '{device}' has {available}, but parameters, gradients and optimizer state of stage {stage} alone need \
+         {needed}, {} too much",
+        Bytes::new(needed.get() - available.get())
+    )]
+    StateExceedsMemory {
+        /// The device.
+        device: String,
+        /// The stage.
+        stage: usize,
+        /// Its state.
+        needed: Bytes,
+        /// Memory of the device.
+        available: Bytes,
+    },
+}
+
+/// A plan file that cannot be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PlanFileError {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `write`.
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not the JSON of a plan.
+    #[error("{path}: not a plan: {source}", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A plan of another format or version.
+    #[error("{path}: {violation}", path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        violation: PlanViolation,
+    },
+}

@@ -1,0 +1,205 @@
+//! The plan as data.
+
+use cutplane_graph::{ClusterSpec, Dtype, ModelSource};
+use cutplane_units::{Bytes, Nanos};
+use serde::{Deserialize, Serialize};
+
+use crate::opset::OpSet;
+
+/// What the `format` field of a plan file must hold.
+pub const PLAN_FORMAT: &str = "cutplane-plan";
+/// The version of the plan format that this build reads and writes.
+pub const PLAN_VERSION: u32 = 1;
+
+/// How a model is cut, where the pieces go, and in which order they work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Always [`PLAN_FORMAT`].
+    pub format: String,
+    /// Always [`PLAN_VERSION`].
+    pub version: u32,
+    /// Short name for tables: `single`, `dp2`, `pp2-1f1b-m8`.
+    pub name: String,
+    /// The model.
+    pub model: ModelRef,
+    /// The devices.
+    pub cluster: ClusterRef,
+    /// The work of one step.
+    pub workload: Workload,
+    /// Pipeline stages, first to last. All have the same number of devices: the data-parallel degree.
+    pub stages: Vec<Stage>,
+    /// Micro-batches that each replica's share of the batch is cut into.
+    pub micro_batches: u64,
+    /// Order of forward and backward passes.
+    pub schedule: Schedule,
+    /// How the plan was found, when a searcher made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchRecord>,
+}
+
+impl Plan {
+    /// Number of pipeline stages.
+    pub fn pipeline_degree(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Number of replicas of each stage.
+    pub fn data_degree(&self) -> usize {
+        self.stages.first().map_or(0, |stage| stage.devices.len())
+    }
+
+    /// Samples in one micro-batch; zero when the batch does not divide (which [`crate::verify`] refuses).
+    pub fn micro_batch_size(&self) -> u64 {
+        let parts = self.micro_batches.saturating_mul(self.data_degree() as u64);
+        if parts == 0 || self.workload.global_batch % parts != 0 { 0 } else { self.workload.global_batch / parts }
+    }
+
+    /// A digest of what is executed: everything but the name and the search record.
+    pub fn digest(&self) -> String {
+        cutplane_graph::digest_of(&(
+            &self.model.digest,
+            &self.cluster.digest,
+            &self.workload,
+            &self.stages,
+            self.micro_batches,
+            self.schedule,
+        ))
+    }
+}
+
+/// The model that a plan was made for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRef {
+    /// How to rebuild the graph.
+    pub source: ModelSource,
+    /// Digest of the graph, so that a changed model is noticed.
+    pub digest: String,
+}
+
+/// The cluster that a plan was made for, carried whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterRef {
+    /// The cluster.
+    pub spec: ClusterSpec,
+    /// Its digest.
+    pub digest: String,
+}
+
+/// The work of one training step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Samples in one optimizer step, over all replicas.
+    pub global_batch: u64,
+    /// Update rule, which decides the optimizer state.
+    pub optimizer: Optimizer,
+    /// Element type of the computation.
+    pub precision: Dtype,
+}
+
+/// Update rule of the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019): two moments a parameter.
+    AdamW,
+    /// Plain stochastic gradient descent: no state.
+    Sgd,
+}
+
+impl Optimizer {
+    /// Numbers of state kept for each parameter.
+    pub const fn state_per_parameter(self) -> u64 {
+        match self {
+            Self::AdamW => 2,
+            Self::Sgd => 0,
+        }
+    }
+}
+
+/// A pipeline stage: some operators, and the devices that each hold a replica of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Its operators.
+    pub ops: OpSet,
+    /// Names of its devices, one a replica; replica `r` of one stage talks to replica `r` of the next.
+    pub devices: Vec<String>,
+}
+
+/// Order in which a stage works through its micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Schedule {
+    /// All forward passes, then all backward passes in reverse (GPipe; Huang et al. 2019). With one micro-batch it is
+    /// vanilla model parallelism.
+    #[serde(rename = "fill-drain")]
+    FillDrain,
+    /// Warm-up forwards, then one forward and one backward in turn (PipeDream-Flush; Narayanan et al. 2021): stage `i`
+    /// of `p` holds at most `p - i` micro-batches.
+    #[serde(rename = "1f1b")]
+    OneFOneB,
+}
+
+impl Schedule {
+    /// Micro-batches whose activations stage `stage` of `stages` holds at most, out of `micro_batches`.
+    pub fn in_flight(self, stage: usize, stages: usize, micro_batches: u64) -> u64 {
+        match self {
+            Self::FillDrain => micro_batches,
+            Self::OneFOneB => micro_batches.min((stages - stage) as u64),
+        }
+    }
+
+    /// Its name in tables and on the command line.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::FillDrain => "fill-drain",
+            Self::OneFOneB => "1f1b",
+        }
+    }
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// Proved: nothing is better.
+    ProvenOptimal,
+    /// The incumbent is within the asked gap of the bound.
+    GapReached,
+    /// Time ran out.
+    TimeLimit,
+    /// A heuristic searcher looked at all that it looks at; no bound follows.
+    CandidatesExhausted,
+    /// The user interrupted the search.
+    Interrupted,
+}
+
+/// How a plan was found, and what is known of its optimality, in the searcher's own cost model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchRecord {
+    /// Name of the searcher: `ilp`, `chain-dp`, `greedy`, `even-split`.
+    pub planner: String,
+    /// Predicted step time of the plan, ns.
+    pub objective_ns: Nanos,
+    /// No plan of the searched space is faster than this, ns; absent when nothing was proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_bound_ns: Option<Nanos>,
+    /// `(objective - bound) / objective`; absent when nothing was proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<f64>,
+    /// Why the search ended.
+    pub stop_reason: StopReason,
+    /// Configurations (data degree, stages, micro-batches, schedule) in the searched space.
+    pub configurations: u64,
+    /// Wall time of the search, seconds.
+    pub search_seconds: f64,
+    /// Predicted peak memory of the fullest device.
+    pub peak_memory_bytes: Bytes,
+    /// What binds, and what the runner-up would have cost: one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
+}

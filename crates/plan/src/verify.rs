@@ -1,0 +1,213 @@
+//! The independent checker: shares no code with any searcher.
+
+use std::collections::HashMap;
+
+use cutplane_graph::{DeviceGraph, DeviceId, ModelGraph, OpId, ParamId};
+use cutplane_units::Bytes;
+
+use crate::error::PlanViolation;
+use crate::plan::{Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Stage};
+
+/// A plan that passed [`verify`], with the model and devices that it was checked against.
+#[derive(Clone, Debug)]
+pub struct VerifiedPlan<'a> {
+    plan: &'a Plan,
+    model: &'a ModelGraph,
+    devices: &'a DeviceGraph,
+    placement: Vec<Vec<DeviceId>>,
+    stage_of: Vec<usize>,
+}
+
+impl<'a> VerifiedPlan<'a> {
+    /// The plan.
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'a ModelGraph {
+        self.model
+    }
+
+    /// The devices.
+    pub fn devices(&self) -> &'a DeviceGraph {
+        self.devices
+    }
+
+    /// The device of replica `replica` of stage `stage`.
+    pub fn device(&self, stage: usize, replica: usize) -> DeviceId {
+        self.placement[stage][replica]
+    }
+
+    /// The stage that an operator belongs to.
+    pub fn stage_of(&self, op: OpId) -> usize {
+        self.stage_of[op.index()]
+    }
+}
+
+/// Checks a plan against a model and a cluster.
+///
+/// Memory is checked against what is certain whatever the cost model: parameters, gradients and optimizer state.
+///
+/// # Errors
+/// Every [`PlanViolation`] found, in a stable order.
+pub fn verify<'a>(
+    plan: &'a Plan,
+    model: &'a ModelGraph,
+    devices: &'a DeviceGraph,
+) -> Result<VerifiedPlan<'a>, Vec<PlanViolation>> {
+    let mut violations = header_violations(plan, model, devices);
+    violations.extend(work_violations(plan, model));
+    let (stage_of, op_violations) = assign_ops(plan, model);
+    violations.extend(op_violations);
+    let (placement, device_violations) = place(plan, devices);
+    violations.extend(device_violations);
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    violations.extend(flow_violations(model, &stage_of));
+    violations.extend(device_fit_violations(plan, model, devices, &placement));
+    if violations.is_empty() { Ok(VerifiedPlan { plan, model, devices, placement, stage_of }) } else { Err(violations) }
+}
+
+fn header_violations(plan: &Plan, model: &ModelGraph, devices: &DeviceGraph) -> Vec<PlanViolation> {
+    let mut found = Vec::new();
+    if plan.format != PLAN_FORMAT {
+        found.push(PlanViolation::Format { found: plan.format.clone() });
+    }
+    if plan.version != PLAN_VERSION {
+        found.push(PlanViolation::Version { found: plan.version, expected: PLAN_VERSION });
+    }
+    let (model_digest, cluster_digest) = (model.digest(), devices.digest());
+    if plan.model.digest != model_digest {
+        found.push(PlanViolation::ModelChanged { planned: plan.model.digest.clone(), actual: model_digest });
+    }
+    if plan.cluster.digest != cluster_digest {
+        found.push(PlanViolation::ClusterChanged { planned: plan.cluster.digest.clone(), actual: cluster_digest });
+    }
+    found
+}
+
+fn work_violations(plan: &Plan, model: &ModelGraph) -> Vec<PlanViolation> {
+    let mut found = Vec::new();
+    for (field, count) in [("micro_batches", plan.micro_batches), ("workload.global_batch", plan.workload.global_batch)] {
+        if count == 0 {
+            found.push(PlanViolation::Zero { field });
+        }
+    }
+    if plan.stages.is_empty() {
+        found.push(PlanViolation::NoStages);
+    }
+    let replicas = plan.data_degree() as u64;
+    if found.is_empty() && replicas > 0 && plan.micro_batch_size() == 0 {
+        let (global_batch, micro_batches) = (plan.workload.global_batch, plan.micro_batches);
+        found.push(PlanViolation::BatchDoesNotDivide { global_batch, replicas, micro_batches });
+    }
+    if model.loss().is_none() {
+        found.push(PlanViolation::NoLoss { model: model.name().to_owned() });
+    }
+    found
+}
+
+fn assign_ops(plan: &Plan, model: &ModelGraph) -> (Vec<usize>, Vec<PlanViolation>) {
+    let count = model.ops().len();
+    let mut stage_of: Vec<Option<usize>> = vec![None; count];
+    let mut found = Vec::new();
+    for (stage, ops) in plan.stages.iter().map(|stage| &stage.ops).enumerate() {
+        if ops.is_empty() {
+            found.push(PlanViolation::EmptyStage { stage });
+        }
+        // A range far beyond the model is reported once, not walked.
+        if let Some(op) = ops.iter().take(count + 1).find(|op| op.index() >= count) {
+            found.push(PlanViolation::UnknownOp { stage, op: op.index(), count });
+        }
+        for op in ops.iter().take_while(|op| op.index() < count) {
+            match stage_of[op.index()].replace(stage) {
+                None => {}
+                Some(first) => {
+                    let name = model.op(op).name.clone();
+                    found.push(PlanViolation::OpRepeated { op: name, first, second: stage });
+                }
+            }
+        }
+    }
+    let missing = model.op_ids().filter(|op| stage_of[op.index()].is_none());
+    found.extend(missing.map(|op| PlanViolation::OpMissing { op: model.op(op).name.clone() }));
+    (stage_of.into_iter().map(|stage| stage.unwrap_or(0)).collect(), found)
+}
+
+fn place(plan: &Plan, devices: &DeviceGraph) -> (Vec<Vec<DeviceId>>, Vec<PlanViolation>) {
+    let by_name: HashMap<&str, DeviceId> =
+        devices.device_ids().map(|id| (devices.device(id).name.as_str(), id)).collect();
+    let mut used: HashMap<&str, usize> = HashMap::new();
+    let (mut placement, mut found) = (Vec::new(), Vec::new());
+    let expected = plan.data_degree();
+    for (stage, names) in plan.stages.iter().map(|stage| &stage.devices).enumerate() {
+        if names.is_empty() {
+            found.push(PlanViolation::NoDevices { stage });
+        } else if names.len() != expected && expected > 0 {
+            found.push(PlanViolation::UnequalReplicas { stage, expected, got: names.len() });
+        }
+        let mut row = Vec::new();
+        for name in names {
+            match by_name.get(name.as_str()) {
+                Some(id) => row.push(*id),
+                None => found.push(PlanViolation::UnknownDevice { stage, device: name.clone() }),
+            }
+            if let Some(first) = used.insert(name, stage) {
+                found.push(PlanViolation::DeviceReused { device: name.clone(), first, second: stage });
+            }
+        }
+        placement.push(row);
+    }
+    (placement, found)
+}
+
+fn flow_violations(model: &ModelGraph, stage_of: &[usize]) -> Vec<PlanViolation> {
+    let mut found = Vec::new();
+    for value in model.values() {
+        let Some(from) = value.producer.map(|op| stage_of[op.index()]) else { continue };
+        let back = value.consumers.iter().map(|op| stage_of[op.index()]).find(|to| *to < from);
+        found.extend(back.map(|to| PlanViolation::BackwardFlow { value: value.name.clone(), from, to }));
+    }
+    found
+}
+
+fn device_fit_violations(
+    plan: &Plan,
+    model: &ModelGraph,
+    devices: &DeviceGraph,
+    placement: &[Vec<DeviceId>],
+) -> Vec<PlanViolation> {
+    let mut found = Vec::new();
+    for (index, (stage, row)) in plan.stages.iter().zip(placement).enumerate() {
+        let needed = state_bytes(model, stage_params(model, stage), plan.workload.optimizer);
+        for device in row.iter().map(|id| devices.device(*id)) {
+            let available = device.spec.memory();
+            if needed > available {
+                let device = device.name.clone();
+                found.push(PlanViolation::StateExceedsMemory { device, stage: index, needed, available });
+            }
+            if device.spec.peak(plan.workload.precision).is_none() {
+                let precision = plan.workload.precision.to_string();
+                found.push(PlanViolation::Precision { device: device.name.clone(), precision });
+            }
+        }
+    }
+    found
+}
+
+fn stage_params(model: &ModelGraph, stage: &Stage) -> Vec<ParamId> {
+    let mut params: Vec<ParamId> = stage.ops.iter().flat_map(|op| model.op(op).params.iter().copied()).collect();
+    params.sort_unstable();
+    params.dedup();
+    params
+}
+
+/// Bytes of parameters, gradients and optimizer state in f32: `4 + 4 + 4 k` a parameter, with `k` = 2 for AdamW and 0
+/// for SGD. Mixed precision keeps 2 + 2 bytes for the working copies and 4 + 4 k for the master copy, the same total
+/// for AdamW (Rajbhandari et al. 2020, section 3.1: 16 bytes a parameter).
+pub fn state_bytes(model: &ModelGraph, params: impl IntoIterator<Item = ParamId>, optimizer: Optimizer) -> Bytes {
+    let elements: u64 = params.into_iter().map(|param| model.param(param).elements()).sum();
+    Bytes::new(elements * (8 + 4 * optimizer.state_per_parameter()))
+}

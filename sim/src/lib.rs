@@ -1,0 +1,9 @@
+//! The simulator and the planner: what a plan costs before anything runs, and which plan is best.
+//!
+//! - [`cost`]: a ladder of cost models, from a datasheet roofline to measured device profiles; collectives; memory.
+//! - [`engine`]: discrete-event execution of a program in virtual time, with link sharing.
+//! - [`planner`]: a ladder of searchers, from even split to ILP, all answering with a plan, a bound and a reason to stop.
+
+pub mod cost;
+pub mod engine;
+pub mod planner;
