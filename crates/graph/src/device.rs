@@ -303,10 +303,15 @@ impl DeviceGraph {
     /// The path from one device to another that moves 1 MiB soonest, or `None` when nothing joins them.
     pub fn route(&self, from: DeviceId, to: DeviceId) -> Option<Route> {
         if from == to {
-            return Some(Route { links: Vec::new(), latency: Nanos::ZERO, bandwidth: BytesPerSecond::new(f64::INFINITY) });
+            return Some(Route {
+                links: Vec::new(),
+                latency: Nanos::ZERO,
+                bandwidth: BytesPerSecond::new(f64::INFINITY),
+            });
         }
         let (start, goal) = (self.nodes[from.index()], self.nodes[to.index()]);
-        let cost = |link: &Link| link.latency.get().saturating_add(Bytes::new(1 << 20).transfer_time(link.bandwidth).get());
+        let cost =
+            |link: &Link| link.latency.get().saturating_add(Bytes::new(1 << 20).transfer_time(link.bandwidth).get());
         let forwards = EdgeFiltered::from_fn(&self.graph, |edge| {
             edge.source() == start || self.graph[edge.source()].device.is_none()
         });
@@ -341,9 +346,8 @@ fn check_device_model(cluster: &str, spec: &DeviceSpec) -> Result<(), DeviceGrap
 }
 
 fn device_of(spec: &ClusterSpec, node: &NodeSpec) -> Result<Option<Device>, DeviceGraphError> {
-    let refuse = |problem| {
-        Err(DeviceGraphError::DeviceFacts { cluster: spec.name.clone(), name: node.name.clone(), problem })
-    };
+    let refuse =
+        |problem| Err(DeviceGraphError::DeviceFacts { cluster: spec.name.clone(), name: node.name.clone(), problem });
     match (node.kind, &node.model) {
         (NodeKind::Device, None) => refuse("is a device without a 'model'"),
         (NodeKind::Device, Some(model)) => match spec.device_models.get(model) {

@@ -113,7 +113,9 @@ impl ModelGraph {
         };
         let score_bytes = match node.kind {
             // Written by QK^T, read and written by the softmax, read by the product with V.
-            OpKind::Attention { .. } => Bytes::new(4 * self.attention_scores(op, batch).saturating_mul(output.dtype.size())),
+            OpKind::Attention { .. } => {
+                Bytes::new(4 * self.attention_scores(op, batch).saturating_mul(output.dtype.size()))
+            }
             _ => Bytes::ZERO,
         };
         match pass {

@@ -32,7 +32,9 @@ mod op;
 mod source;
 mod tensor;
 
-pub use device::{ClusterSpec, Device, DeviceGraph, DeviceKind, DeviceSpec, Link, LinkKind, LinkSpec, NodeKind, NodeSpec, Route};
+pub use device::{
+    ClusterSpec, Device, DeviceGraph, DeviceKind, DeviceSpec, Link, LinkKind, LinkSpec, NodeKind, NodeSpec, Route,
+};
 pub use digest::digest_of;
 pub use error::{DeviceGraphError, ModelError};
 pub use facts::{OpFacts, Pass, ProfileKey};

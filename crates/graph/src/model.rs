@@ -166,7 +166,8 @@ impl ModelGraph {
         let mut dag = DiGraph::with_capacity(self.ops.len(), self.values.len());
         let nodes: Vec<_> = self.op_ids().map(|id| dag.add_node(id)).collect();
         for (index, value) in self.values.iter().enumerate() {
-            for (producer, consumer) in value.producer.iter().flat_map(|p| value.consumers.iter().map(move |c| (p, c))) {
+            for (producer, consumer) in value.producer.iter().flat_map(|p| value.consumers.iter().map(move |c| (p, c)))
+            {
                 dag.add_edge(nodes[producer.index()], nodes[consumer.index()], ValueId::new(index));
             }
         }

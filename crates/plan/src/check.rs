@@ -131,7 +131,8 @@ fn check_collective_order(program: &Program) -> Result<(), ProgramError> {
             return Err(ProgramError::Stranger { rank: id, what: group.to_string() });
         }
     }
-    for (first, second) in program.groups.iter().flat_map(|group| group.ranks.windows(2).map(|pair| (pair[0], pair[1]))) {
+    for (first, second) in program.groups.iter().flat_map(|group| group.ranks.windows(2).map(|pair| (pair[0], pair[1])))
+    {
         let shared = |mine: Rank, other: Rank| -> Vec<GroupId> {
             collectives(program, mine.index()).filter(|group| program.group(*group).ranks.contains(&other)).collect()
         };

@@ -32,7 +32,9 @@ pub enum PlanViolation {
         actual: String,
     },
     /// The cluster has changed since.
-    #[error("field 'cluster.digest' is {planned}, but the cluster's digest is {actual}: the cluster has changed, plan again")]
+    #[error(
+        "field 'cluster.digest' is {planned}, but the cluster's digest is {actual}: the cluster has changed, plan again"
+    )]
     ClusterChanged {
         /// In the plan.
         planned: String,

@@ -39,11 +39,14 @@ pub fn read_plan(path: &Path) -> Result<Plan, PlanFileError> {
 /// # Errors
 /// [`PlanFileError::Io`] when the folder cannot be written.
 pub fn write_plan(path: &Path, plan: &Plan) -> Result<(), PlanFileError> {
-    let mut text = serde_json::to_string_pretty(plan)
-        .map_err(|source| PlanFileError::Json { path: path.to_owned(), source })?;
+    let mut text =
+        serde_json::to_string_pretty(plan).map_err(|source| PlanFileError::Json { path: path.to_owned(), source })?;
     text.push('\n');
-    write_atomically(path, text.as_bytes())
-        .map_err(|source| PlanFileError::Io { path: path.to_owned(), action: "write", source })
+    write_atomically(path, text.as_bytes()).map_err(|source| PlanFileError::Io {
+        path: path.to_owned(),
+        action: "write",
+        source,
+    })
 }
 
 /// Writes `contents` to a temporary file beside `path` and renames it, so that a reader sees the old file or the new

@@ -24,7 +24,8 @@ pub use file::{read_plan, write_atomically, write_plan};
 pub use lower::lower;
 pub use opset::OpSet;
 pub use plan::{
-    ClusterRef, ModelRef, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Schedule, SearchRecord, Stage, StopReason, Workload,
+    ClusterRef, ModelRef, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Schedule, SearchRecord, Stage, StopReason,
+    Workload,
 };
 pub use program::{
     Action, Direction, GroupId, Instruction, InstructionId, Message, MessageId, Program, Rank, RankProgram, Segment,

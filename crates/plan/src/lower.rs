@@ -69,7 +69,8 @@ impl<'p, 'a> Lowering<'p, 'a> {
         for (&(from, to), values) in &self.cuts {
             let floats: Vec<ValueId> =
                 values.iter().copied().filter(|value| model.value(*value).ty.dtype.is_float()).collect();
-            for (replica, micro_batch) in (0..self.replicas).flat_map(|r| (0..self.micro_batches).map(move |m| (r, m))) {
+            for (replica, micro_batch) in (0..self.replicas).flat_map(|r| (0..self.micro_batches).map(move |m| (r, m)))
+            {
                 for (gradient, values) in [(false, values), (true, &floats)] {
                     if values.is_empty() {
                         continue;
@@ -222,7 +223,8 @@ fn cuts(plan: &VerifiedPlan<'_>) -> Cuts {
     let mut cuts = Cuts::new();
     for (index, value) in plan.model().values().iter().enumerate() {
         let Some(from) = value.producer.map(|op| plan.stage_of(op)) else { continue };
-        let mut targets: Vec<usize> = value.consumers.iter().map(|op| plan.stage_of(*op)).filter(|to| *to != from).collect();
+        let mut targets: Vec<usize> =
+            value.consumers.iter().map(|op| plan.stage_of(*op)).filter(|to| *to != from).collect();
         targets.sort_unstable();
         targets.dedup();
         for to in targets {

@@ -62,7 +62,8 @@ impl FromIterator<OpId> for OpSet {
 
 impl fmt::Display for OpSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let range = |(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let range =
+            |(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
         f.pad(&self.ranges.iter().map(range).collect::<Vec<_>>().join(","))
     }
 }
@@ -74,7 +75,9 @@ impl std::str::FromStr for OpSet {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let number = |digits: &str| digits.trim().parse::<u32>().map_err(|_| format!("'{part}' is not a range of operators"));
+            let number = |digits: &str| {
+                digits.trim().parse::<u32>().map_err(|_| format!("'{part}' is not a range of operators"))
+            };
             let (first, last) = (number(first)?, number(last)?);
             if first > last || ranges.last().is_some_and(|(_, previous)| *previous >= first) {
                 return Err(format!("'{part}': ranges must be ascending and must not overlap"));

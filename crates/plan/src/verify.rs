@@ -90,7 +90,8 @@ fn header_violations(plan: &Plan, model: &ModelGraph, devices: &DeviceGraph) -> 
 
 fn work_violations(plan: &Plan, model: &ModelGraph) -> Vec<PlanViolation> {
     let mut found = Vec::new();
-    for (field, count) in [("micro_batches", plan.micro_batches), ("workload.global_batch", plan.workload.global_batch)] {
+    for (field, count) in [("micro_batches", plan.micro_batches), ("workload.global_batch", plan.workload.global_batch)]
+    {
         if count == 0 {
             found.push(PlanViolation::Zero { field });
         }

@@ -129,8 +129,11 @@ impl Measurement {
 /// # Errors
 /// [`RecordError`], naming the file and the line.
 pub fn read_measurements(path: &Path) -> Result<Vec<Measurement>, RecordError> {
-    let file = std::fs::File::open(path)
-        .map_err(|source| RecordError::Io { path: path.to_owned(), action: "read", source })?;
+    let file = std::fs::File::open(path).map_err(|source| RecordError::Io {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    })?;
     csv::Reader::from_reader(file)
         .deserialize()
         .collect::<Result<_, csv::Error>>()

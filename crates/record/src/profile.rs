@@ -140,10 +140,14 @@ impl DeviceProfile {
 /// # Errors
 /// [`RecordError`], naming the file and the field.
 pub fn read_profile(path: &Path) -> Result<DeviceProfile, RecordError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| RecordError::Io { path: path.to_owned(), action: "read", source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| RecordError::Io {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    })?;
     let malformed = |problem: String| RecordError::Malformed { path: path.to_owned(), problem };
-    let profile: DeviceProfile = toml::from_str(&text).map_err(|error| malformed(format!("not a device profile: {error}")))?;
+    let profile: DeviceProfile =
+        toml::from_str(&text).map_err(|error| malformed(format!("not a device profile: {error}")))?;
     if profile.format != PROFILE_FORMAT || profile.version != PROFILE_VERSION {
         let found = format!("{} version {}", profile.format, profile.version);
         return Err(malformed(format!(
@@ -160,6 +164,9 @@ pub fn read_profile(path: &Path) -> Result<DeviceProfile, RecordError> {
 pub fn write_profile(path: &Path, profile: &DeviceProfile) -> Result<(), RecordError> {
     let text = toml::to_string(profile)
         .map_err(|error| RecordError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
-    write_atomically(path, text.as_bytes())
-        .map_err(|source| RecordError::Io { path: path.to_owned(), action: "write", source })
+    write_atomically(path, text.as_bytes()).map_err(|source| RecordError::Io {
+        path: path.to_owned(),
+        action: "write",
+        source,
+    })
 }

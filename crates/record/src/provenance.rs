@@ -35,7 +35,8 @@ impl Provenance {
         );
         let mut words = std::env::args();
         let program = words.next().unwrap_or_default();
-        let program = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let program =
+            Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Self {
             date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),

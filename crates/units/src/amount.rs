@@ -219,7 +219,8 @@ impl fmt::Display for Flops {
     }
 }
 
-const TIME: &[(&str, f64)] = &[("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("min", 60e9), ("h", 3600e9)];
+const TIME: &[(&str, f64)] =
+    &[("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("min", 60e9), ("h", 3600e9)];
 const KIB: f64 = 1024.0;
 const SIZE: &[(&str, f64)] = &[
     ("B", 1.0),

@@ -84,7 +84,8 @@ const BANDWIDTH: &[(&str, f64)] = &[
     ("Tb/s", 1e12 / 8.0),
     ("Gbps", 1e9 / 8.0),
 ];
-const COMPUTE: &[(&str, f64)] = &[("FLOP/s", 1.0), ("MFLOP/s", 1e6), ("GFLOP/s", 1e9), ("TFLOP/s", 1e12), ("PFLOP/s", 1e15)];
+const COMPUTE: &[(&str, f64)] =
+    &[("FLOP/s", 1.0), ("MFLOP/s", 1e6), ("GFLOP/s", 1e9), ("TFLOP/s", 1e12), ("PFLOP/s", 1e15)];
 
 impl FromStr for BytesPerSecond {
     type Err = ParseUnitError;
