@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine with Rust and a C/C++ compiler:
+#   make demo   build, then plan, predict, run and compare a GPT on this machine's cores
+#   make test   build, then run all tests
+# Both share one optimised profile, so that Burn and HiGHS are built once (about 13 minutes on two cores).
+
+SHELL := /bin/bash
+ENV := . ./.build-env &&
+TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
+
+.PHONY: demo demo-small test build bootstrap lint
+
+demo: build
+	$(TOOL) compare gpt-mini --devices cpu:2 --batch 16 --out out/demo
+
+demo-small: build
+	$(TOOL) compare gpt-nano --devices cpu:2 --batch 8 --steps 3 --out out/demo-small
+
+test: bootstrap
+	$(ENV) cargo test --workspace --quiet
+
+build: bootstrap
+	$(ENV) cargo build --workspace --bins
+
+bootstrap:
+	@scripts/bootstrap.sh
+
+lint: bootstrap
+	$(ENV) cargo fmt --all -- --check
+	$(ENV) cargo clippy --workspace --all-targets -- -D warnings
+	$(ENV) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
