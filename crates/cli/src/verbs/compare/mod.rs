@@ -1,0 +1,189 @@
+//! `cutplane compare`: predict several plans, run them interleaved, and put the two side by side.
+
+mod files;
+mod measure;
+mod plans;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use cutplane_graph::{DeviceGraph, Dtype};
+use cutplane_record::Provenance;
+use cutplane_report::{CompareRow, CompareSummary, compare_table};
+use cutplane_runtime::OptimizerSettings;
+use cutplane_runtime::exec::RunOptions;
+use cutplane_sim::planner::{Problem, SearchSpace};
+use serde_json::json;
+
+use crate::context::{self, ModelArgs, WorkArgs};
+use crate::verbs::models::grouped;
+use crate::verbs::plan::proof;
+use crate::verbs::run::DataArgs;
+use crate::{output, pricing, progress};
+
+/// Predicts several plans of one model, runs them on this machine, and compares.
+///
+/// The planner's choice is compared with named alternatives. All plans train the same weights on the same samples in the
+/// same order, one step of each plan in turn, so that all of them see the same machine.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cutplane compare gpt-mini                                       eight plans or more on two cores
+  cutplane compare bert-mini --devices cpu:2 --batch 16
+  cutplane compare gpt-mini --data book.txt --tokenizer tokenizer.json --vocab 8192
+  cutplane compare gpt-mini --plans single,dp2,pp2-1f1b-m8 --steps 10
+
+Plan names: single, dp2, dp2-m4 (gradient accumulation), pp2-vanilla, pp2-fill-drain-m4, pp2-1f1b-m8, dp2-pp2-1f1b-m4.")]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// The devices: cpu:N.
+    #[arg(long, default_value = "cpu:2", value_name = "DEVICES")]
+    devices: String,
+    /// Plans to compare with the planner's choice, separated by commas [default: each technique at a few sizes].
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    plans: Vec<String>,
+    /// Timed steps of each plan.
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// Steps of each plan that are run first and not timed.
+    #[arg(long, default_value_t = 1)]
+    warm_up: usize,
+    /// Prices from this device profile.
+    #[arg(long, value_name = "FILE", conflicts_with = "fresh_profile")]
+    profile: Option<PathBuf>,
+    /// Measures this machine again, even if the cache holds a profile.
+    #[arg(long)]
+    fresh_profile: bool,
+    /// Folder for plan, traces, records and figures [default: out/<day>-<model>].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Compare {
+    pub(crate) fn run(&self) -> Result<()> {
+        ensure!(self.steps > 0, "--steps must be at least 1");
+        let (source, model) = self.model.load()?;
+        let devices = context::devices(&self.devices)?;
+        context::require_executable(&devices)?;
+        let batches = Arc::new(self.data.batches(&model, self.work.batch)?);
+        let names = self.plan_names(&devices);
+        let provenance = Provenance::capture();
+        let folder = output::default_folder(self.out.as_ref(), provenance.day(), model.name());
+        output::prepare_folder(&folder)?;
+        self.refuse_bad_names(&devices, &names)?;
+        let pricing = if self.fresh_profile {
+            pricing::fresh(&devices, &pricing::cache_path(&devices)?)?
+        } else {
+            pricing::choose(&devices, self.profile.as_deref())?
+        };
+        let problem = Problem {
+            model: &model,
+            model_source: source.clone(),
+            devices: &devices,
+            memory: pricing.memory(),
+            global_batch: self.work.batch,
+            optimizer: self.work.optimizer,
+            precision: Dtype::F32,
+            limits: SearchSpace::default(),
+        };
+        let (candidates, outcome) = plans::candidates(&problem, &pricing, &names)?;
+        let model = Arc::new(model.clone());
+        let setting = files::Setting {
+            model: &model,
+            devices: &devices,
+            argument: &self.devices,
+            global_batch: self.work.batch,
+            sequence_length: source.sequence_length(),
+            vocab: self.data.vocab(&model),
+            seed: self.data.seed,
+            provenance: &provenance,
+        };
+        if !self.json {
+            println!("model    {}  {} layers  {} parameters", model.name(), model.layer_count(), grouped(model.parameter_count()));
+            println!("work     batch {} x {} tokens on {}", self.work.batch, source.sequence_length(), self.devices);
+            println!("prices   {}", pricing.origin);
+            println!("chosen   {}: {}", outcome.plan.name, proof(&outcome));
+        }
+        let interrupt = progress::interrupt_flag()?;
+        let options = RunOptions {
+            seed: self.data.seed,
+            optimizer: OptimizerSettings::new(self.work.optimizer, self.data.learning_rate),
+            ..RunOptions::default()
+        };
+        let rounds = measure::Rounds { warm_up: self.warm_up, timed: self.steps };
+        let measured = measure::measure(&candidates, &model, &devices, &batches, &options, &rounds, &interrupt)?;
+        files::write_records(&folder, &setting, &candidates, &measured)?;
+        let rows = files::rows(&setting, &candidates, &measured);
+        if rows.is_empty() {
+            bail!("interrupted before the first timed step; what was recorded is in {}", folder.display());
+        }
+        files::write_all(&folder, &setting, &candidates, &measured, &rows)?;
+        self.show(&rows, &measured, &folder)?;
+        if interrupt.load(Ordering::SeqCst) {
+            bail!("interrupted; what was measured until then is in {}", folder.display());
+        }
+        Ok(())
+    }
+
+    fn plan_names(&self, devices: &DeviceGraph) -> Vec<String> {
+        if !self.plans.is_empty() {
+            return self.plans.clone();
+        }
+        let count = devices.devices().len();
+        plans::default_names(count, self.work.batch)
+    }
+
+    /// Names are checked before the machine is measured, so that a typing error does not cost a minute.
+    fn refuse_bad_names(&self, _devices: &DeviceGraph, names: &[String]) -> Result<()> {
+        ensure!(!names.is_empty(), "--plans is empty: name at least one plan");
+        Ok(())
+    }
+
+    fn show(&self, rows: &[CompareRow], measured: &[measure::Measured], folder: &std::path::Path) -> Result<()> {
+        let Some(summary) = CompareSummary::of(rows) else { return Ok(()) };
+        if self.json {
+            return output::print_json(&json!({
+                "rows": rows.iter().map(CompareRow::to_json).collect::<Vec<_>>(),
+                "summary": summary.to_json(),
+                "losses": measured.iter().map(|plan| &plan.losses).collect::<Vec<_>>(),
+                "folder": folder,
+            }));
+        }
+        println!("\n{}\n", compare_table(rows));
+        let correlation = summary.rank_correlation.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        println!(
+            "error    median {:.1}%, worst {:.1}%; rank correlation of predicted and measured order {correlation}",
+            100.0 * summary.median_error,
+            100.0 * summary.worst_error
+        );
+        if let (Some(chosen), Some(within)) = (&summary.chosen, summary.chosen_within) {
+            match within {
+                w if w <= 1.0 => println!("choice   {chosen} is the fastest measured"),
+                w => println!("choice   {chosen} is {:.1}% slower than {}", 100.0 * (w - 1.0), summary.fastest_measured),
+            }
+        }
+        if let Some((first, last)) = measured.first().and_then(|plan| Some((plan.losses.first()?, plan.losses.last()?))) {
+            let spread = largest_loss_difference(measured);
+            println!("loss     {first:.4} -> {last:.4}; plans differ by at most {spread:.1e}");
+        }
+        println!("saved    {}/{{plan.json, trace.json, records.csv, summary.json, *.svg, *.png}}", folder.display());
+        Ok(())
+    }
+}
+
+/// The largest difference of any plan's loss to the first plan's, at the same step.
+fn largest_loss_difference(measured: &[measure::Measured]) -> f64 {
+    let Some(first) = measured.first() else { return 0.0 };
+    let differences = measured.iter().flat_map(|plan| plan.losses.iter().zip(&first.losses).map(|(a, b)| (a - b).abs()));
+    differences.fold(0.0, f64::max)
+}

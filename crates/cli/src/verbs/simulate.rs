@@ -1,0 +1,83 @@
+//! `cutplane simulate`: predict a saved plan instruction by instruction.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use cutplane_plan::{Program, lower, read_plan};
+use cutplane_record::Timeline;
+use cutplane_sim::engine::simulate;
+use serde_json::json;
+
+use crate::{context, output, pricing};
+
+/// Predicts one step of a plan: step time, bubbles, where the time goes, memory.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cutplane simulate plan.json                      predict the step
+  cutplane simulate plan.json --trace trace.json   and open the trace in https://ui.perfetto.dev
+  cutplane simulate plan.json --json               the same as data")]
+pub(crate) struct Simulate {
+    /// A plan file, as `cutplane plan --out` and `cutplane compare` write it.
+    plan: PathBuf,
+    /// Prices from this device profile [default: the cache for CPU ranks, the datasheet for accelerators].
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Writes the timeline as a Chrome/Perfetto trace.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Prints JSON, the timeline included.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Simulate {
+    pub(crate) fn run(&self) -> Result<()> {
+        let plan = read_plan(&self.plan)?;
+        let (model, devices) = context::rebuild(&plan)?;
+        let verified = context::verified(&plan, &model, &devices)?;
+        let program = lower(&verified)?;
+        let pricing = pricing::choose(&devices, self.profile.as_deref())?;
+        let timeline = simulate(&verified, &program, pricing.cost(), pricing.memory())?;
+        if let Some(path) = &self.trace {
+            output::prepare_file(path)?;
+            let names: Vec<&str> = devices.devices().iter().map(|device| device.name.as_str()).collect();
+            cutplane_report::write_trace(path, &program, &names, &[&timeline])?;
+        }
+        if self.json {
+            return output::print_json(&json!({
+                "plan": plan.name,
+                "plan_digest": program.plan_digest,
+                "predicted_step_ns": timeline.makespan(),
+                "predicted_peak_memory_bytes": timeline.peak_memory,
+                "prices": pricing.origin,
+                "timeline": timeline,
+            }));
+        }
+        println!("plan     {} ({} ranks, {} instructions)", plan.name, program.ranks.len(), program.instruction_count());
+        println!("prices   {}", pricing.origin);
+        println!("predict  step {}", timeline.makespan());
+        print!("{}", rank_lines(&program, &timeline));
+        if let Some(path) = &self.trace {
+            println!("saved    {} (open it in https://ui.perfetto.dev)", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// One line a rank: where its step goes, in percent, and its memory.
+fn rank_lines(program: &Program, timeline: &Timeline) -> String {
+    let step = timeline.makespan().as_f64().max(1.0);
+    let line = |rank: &cutplane_plan::RankProgram| {
+        let parts = timeline.breakdown(program, rank.rank);
+        let shares = parts.parts().into_iter().filter(|(_, time)| !time.is_zero());
+        let shares: Vec<String> =
+            shares.map(|(name, time)| format!("{name} {:.1}%", 100.0 * time.as_f64() / step)).collect();
+        let memory = timeline.peak_memory[rank.rank.index()];
+        format!("{:<8} stage {} replica {}: {}; memory {memory}\n", rank.rank, rank.stage, rank.replica, shares.join(", "))
+    };
+    // Replicas of a stage look alike: the first eight ranks tell the story.
+    let shown: String = program.ranks.iter().take(8).map(line).collect();
+    let hidden = program.ranks.len().saturating_sub(8);
+    if hidden > 0 { format!("{shown}... and {hidden} more ranks (--json has all)\n") } else { shown }
+}
