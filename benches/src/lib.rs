@@ -1,3 +1,4 @@
-//! What the benches share: a bare Burn training loop of the same GPT, written as a Burn user would write it.
+//! What the benches share: settings and plans, and a bare Burn training loop of the same GPT.
 
 pub mod bare;
+pub mod plans;

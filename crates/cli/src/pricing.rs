@@ -109,7 +109,7 @@ pub(crate) fn cache_path(devices: &DeviceGraph) -> Result<PathBuf> {
 }
 
 fn profiled(profile: DeviceProfile, origin: String) -> Pricing {
-    Pricing { prices: Prices::Measured(Box::new(Profiled::new(Arc::new(profile)))), origin }
+    Pricing { prices: Prices::Measured(Box::new(Profiled::new([Arc::new(profile)]))), origin }
 }
 
 /// A cached profile is used on the machine and by the version that made it.

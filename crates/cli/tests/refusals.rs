@@ -46,7 +46,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 #[test]
 fn a_wrong_path_names_the_file_and_the_known_models() {
     let dir = folder();
-    refuses(dir.path(), &["plan", "no/such/config.json", "--devices", "A100-SXM-80GB:2"], &["no/such/config.json"]);
+    refuses(dir.path(), &["plan", "no/such/config.json", "--devices", "a100-80gb:2"], &["no/such/config.json"]);
     refuses(dir.path(), &["models", "gpt-17"], &["gpt-17", "gpt2"]);
     refuses(dir.path(), &["simulate", "absent.json"], &["absent.json", "cannot read"]);
 }
@@ -66,13 +66,13 @@ fn a_truncated_or_alien_config_names_file_and_field() {
 fn an_impossible_batch_cluster_or_model_says_what_would_do() {
     let dir = folder();
     let plan = |devices, batch| ["plan", "gpt2", "--devices", devices, "--batch", batch];
-    refuses(dir.path(), &plan("A100-SXM-80GB:0", "8"), &["0"]);
+    refuses(dir.path(), &plan("a100-80gb:0", "8"), &["0"]);
     refuses(dir.path(), &plan("cpu:0", "8"), &["0"]);
     refuses(dir.path(), &plan("abacus:2", "8"), &["abacus", "cpu:"]);
-    refuses(dir.path(), &plan("A100-SXM-80GB:2", "0"), &["batch"]);
+    refuses(dir.path(), &plan("a100-80gb:2", "0"), &["batch"]);
     refuses(
         dir.path(),
-        &["plan", "gpt2-xl", "--layers", "4000", "--devices", "T4:2", "--batch", "2"],
+        &["plan", "gpt2-xl", "--layers", "4000", "--devices", "t4:2", "--batch", "2"],
         &["GiB", "memory"],
     );
 }
@@ -80,7 +80,7 @@ fn an_impossible_batch_cluster_or_model_says_what_would_do() {
 #[test]
 fn a_plan_of_another_version_or_a_damaged_one_is_refused() {
     let dir = folder();
-    let made = cutplane(dir.path(), &["plan", "gpt2", "--devices", "A100-SXM-80GB:2", "--batch", "8", "--out", "plan.json"]);
+    let made = cutplane(dir.path(), &["plan", "gpt2", "--devices", "a100-80gb:2", "--batch", "8", "--out", "plan.json"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let text = std::fs::read_to_string(dir.path().join("plan.json")).expect("written");
     write(dir.path(), "v9.json", &text.replacen("\"version\": 1", "\"version\": 9", 1));
@@ -99,7 +99,7 @@ fn an_unwritable_folder_is_noticed_before_the_work() {
     write(dir.path(), "file", "not a folder");
     refuses(
         dir.path(),
-        &["plan", "gpt2", "--devices", "A100-SXM-80GB:2", "--batch", "8", "--out", "file/plan.json"],
+        &["plan", "gpt2", "--devices", "a100-80gb:2", "--batch", "8", "--out", "file/plan.json"],
         &["file", "cannot write"],
     );
 }
@@ -109,7 +109,7 @@ fn an_unwritable_folder_is_noticed_before_the_work() {
 fn running_refuses_what_cannot_run_here() {
     let dir = folder();
     let compare = |extra: &[&'static str]| [&["compare", "gpt-nano", "--steps", "1"], extra].concat();
-    refuses(dir.path(), &compare(&["--devices", "A100-SXM-80GB:2"]), &["A100", "cpu:"]);
+    refuses(dir.path(), &compare(&["--devices", "a100-80gb:2"]), &["A100", "cpu:"]);
     refuses(dir.path(), &compare(&["--devices", "cpu:2", "--data", "absent.txt"]), &["absent.txt"]);
     refuses(dir.path(), &compare(&["--devices", "cpu:2", "--plans", "dp2", "--batch", "3"]), &["3", "dp2"]);
     refuses(dir.path(), &compare(&["--devices", "cpu:2", "--plans", "nonsense"]), &["nonsense", "1f1b"]);

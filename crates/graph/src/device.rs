@@ -3,146 +3,16 @@
 //! Routes are paths of least cost for a message of 1 MiB that pass through hosts, switches and cards, but never through
 //! another device: accelerators do not forward traffic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
-use cutplane_units::{Bytes, BytesPerSecond, FlopsPerSecond, Nanos};
+use cutplane_units::{Bytes, BytesPerSecond, Nanos};
 use petgraph::algo::astar;
 use petgraph::graph::{DiGraph, EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef};
-use serde::{Deserialize, Serialize};
 
+use crate::cluster::{ClusterSpec, DeviceSpec, LinkKind, LinkSpec, NodeKind, NodeSpec};
 use crate::error::DeviceGraphError;
 use crate::ids::{DeviceId, LinkId};
-use crate::tensor::Dtype;
-
-/// What a compute device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// A processor core that runs one rank in one thread.
-    Cpu,
-    /// An accelerator with its own memory and its own streams.
-    Gpu,
-}
-
-/// Facts of a device model, from its datasheet or from discovery; measured behaviour lives in a device profile.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeviceSpec {
-    /// Name of the model, such as `A100-SXM-80GB`; a device profile is looked up by it.
-    pub model: String,
-    /// Processor or accelerator.
-    pub kind: DeviceKind,
-    /// Memory that tensors may use, GiB.
-    pub memory_gib: f64,
-    /// Dense peak of matrix multiplication by element type, TFLOP/s.
-    pub peak_tflop_per_s: BTreeMap<Dtype, f64>,
-    /// Memory bandwidth, GB/s.
-    pub memory_bandwidth_gb_per_s: f64,
-    /// Time that launching one kernel costs when the device has nothing else to do, us.
-    pub launch_overhead_us: f64,
-    /// Share of the peak that a large matrix multiplication reaches.
-    pub matmul_efficiency: f64,
-    /// Share of the memory bandwidth that a large pointwise kernel reaches.
-    pub memory_efficiency: f64,
-    /// Where the numbers come from.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub source: String,
-}
-
-impl DeviceSpec {
-    /// Memory that tensors may use.
-    pub fn memory(&self) -> Bytes {
-        Bytes::new((self.memory_gib * (1u64 << 30) as f64) as u64)
-    }
-
-    /// Dense peak for an element type, if the device computes in it.
-    pub fn peak(&self, dtype: Dtype) -> Option<FlopsPerSecond> {
-        self.peak_tflop_per_s.get(&dtype).map(|tera| FlopsPerSecond::new(tera * 1e12))
-    }
-
-    /// Memory bandwidth.
-    pub fn memory_bandwidth(&self) -> BytesPerSecond {
-        BytesPerSecond::new(self.memory_bandwidth_gb_per_s * 1e9)
-    }
-}
-
-/// What a node of the graph is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeKind {
-    /// Computes; carries a [`DeviceSpec`].
-    Device,
-    /// A machine: its memory and its processors.
-    Host,
-    /// A switch: NVSwitch, PCIe, Ethernet, InfiniBand.
-    Switch,
-    /// A network card.
-    Nic,
-}
-
-/// A node as written in a cluster file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeSpec {
-    /// Its name, unique in the cluster.
-    pub name: String,
-    /// What it is.
-    pub kind: NodeKind,
-    /// For a device: its model, a key of [`ClusterSpec::device_models`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// For a device or card: the host that it sits in. Devices of one host share its memory bus.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-}
-
-/// Technology of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LinkKind {
-    /// Memory shared by the cores of one host.
-    SharedMemory,
-    /// NVLink or NVSwitch port.
-    Nvlink,
-    /// PCI Express.
-    Pcie,
-    /// InfiniBand.
-    Infiniband,
-    /// Ethernet.
-    Ethernet,
-}
-
-/// A link as written in a cluster file; it stands for both directions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkSpec {
-    /// One end.
-    pub from: String,
-    /// The other end.
-    pub to: String,
-    /// Technology.
-    pub kind: LinkKind,
-    /// Bandwidth of each direction, GB/s.
-    pub bandwidth_gb_per_s: f64,
-    /// Latency, us.
-    pub latency_us: f64,
-}
-
-/// A cluster as plain data: what a TOML file holds and what a plan carries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterSpec {
-    /// Name of the cluster.
-    pub name: String,
-    /// Device models by name.
-    pub device_models: BTreeMap<String, DeviceSpec>,
-    /// All nodes.
-    pub nodes: Vec<NodeSpec>,
-    /// All links.
-    #[serde(default)]
-    pub links: Vec<LinkSpec>,
-}
 
 /// A compute device.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,19 +101,28 @@ impl DeviceGraph {
             graph.add_edge(from, to, directed.clone());
             graph.add_edge(to, from, directed);
         }
-        let built = Self { graph, devices, nodes, spec };
+        let built = Self { spec, graph, devices, nodes };
         built.check_connected()?;
         Ok(built)
     }
 
+    /// One search from the first device; like a route, it never passes through another device.
     fn check_connected(&self) -> Result<(), DeviceGraphError> {
-        let first = DeviceId::new(0);
-        let unreachable = self.device_ids().skip(1).find(|id| self.route(first, *id).is_none());
-        match unreachable {
+        let start = self.nodes[0];
+        let mut reached = HashSet::from([start]);
+        let mut frontier = vec![start];
+        while let Some(node) = frontier.pop() {
+            for next in self.graph.neighbors(node) {
+                if reached.insert(next) && self.graph[next].device.is_none() {
+                    frontier.push(next);
+                }
+            }
+        }
+        match self.device_ids().find(|id| !reached.contains(&self.nodes[id.index()])) {
             None => Ok(()),
             Some(id) => Err(DeviceGraphError::Disconnected {
                 cluster: self.spec.name.clone(),
-                from: self.device(first).name.clone(),
+                from: self.devices[0].name.clone(),
                 to: self.device(id).name.clone(),
             }),
         }
@@ -337,12 +216,18 @@ fn positive(cluster: &str, name: &str, what: &'static str, value: f64) -> Result
 }
 
 fn check_device_model(cluster: &str, spec: &DeviceSpec) -> Result<(), DeviceGraphError> {
-    let check = |what, value| positive(cluster, &spec.model, what, value);
-    check("memory_gib", spec.memory_gib)?;
-    check("memory_bandwidth_gb_per_s", spec.memory_bandwidth_gb_per_s)?;
-    check("matmul_efficiency", spec.matmul_efficiency)?;
-    check("memory_efficiency", spec.memory_efficiency)?;
-    spec.peak_tflop_per_s.values().try_for_each(|peak| check("peak_tflop_per_s", *peak))
+    let check = |(what, value): (&'static str, f64)| positive(cluster, &spec.model, what, value);
+    [
+        ("memory_gib", spec.memory_gib),
+        ("memory_bandwidth_gb_per_s", spec.memory_bandwidth_gb_per_s),
+        ("matmul_efficiency", spec.matmul_efficiency),
+        ("memory_efficiency", spec.memory_efficiency),
+        // No overhead at all is possible.
+        ("launch_overhead_us", if spec.launch_overhead_us == 0.0 { 1.0 } else { spec.launch_overhead_us }),
+    ]
+    .into_iter()
+    .chain(spec.peak_tflop_per_s.values().map(|peak| ("peak_tflop_per_s", *peak)))
+    .try_for_each(check)
 }
 
 fn device_of(spec: &ClusterSpec, node: &NodeSpec) -> Result<Option<Device>, DeviceGraphError> {

@@ -97,7 +97,7 @@ impl ModelGraph {
                 let softmax = u128::from(SOFTMAX_OPS) * scores;
                 (matmul + softmax, 2 * (matmul + softmax), 4)
             }
-            OpKind::Embedding { .. } => (0, elements, 1),
+            OpKind::Embedding { .. } | OpKind::SelectToken { .. } => (0, elements, 1),
             OpKind::PositionEmbedding { .. } | OpKind::Add => (elements, elements, 1),
             OpKind::LayerNorm { .. } => {
                 (u128::from(LAYER_NORM_OPS) * elements, 2 * u128::from(LAYER_NORM_OPS) * elements, 1)
@@ -105,7 +105,6 @@ impl ModelGraph {
             OpKind::Activation { .. } => {
                 (u128::from(ACTIVATION_OPS) * elements, 2 * u128::from(ACTIVATION_OPS) * elements, 1)
             }
-            OpKind::SelectToken { .. } => (0, elements, 1),
             OpKind::CrossEntropy { classes, .. } => {
                 let logits = u128::from(self.value(node.inputs[0]).ty.rows(batch)) * u128::from(classes);
                 (u128::from(SOFTMAX_OPS) * logits, 2 * logits, 2)

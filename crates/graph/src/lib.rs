@@ -22,6 +22,7 @@
 //! # Ok::<(), cutplane_graph::ModelError>(())
 //! ```
 
+mod cluster;
 pub mod device;
 mod digest;
 mod error;
@@ -32,9 +33,8 @@ mod op;
 mod source;
 mod tensor;
 
-pub use device::{
-    ClusterSpec, Device, DeviceGraph, DeviceKind, DeviceSpec, Link, LinkKind, LinkSpec, NodeKind, NodeSpec, Route,
-};
+pub use cluster::{ClusterSpec, DeviceKind, DeviceSpec, LinkKind, LinkSpec, NodeKind, NodeSpec};
+pub use device::{Device, DeviceGraph, Link, Route};
 pub use digest::digest_of;
 pub use error::{DeviceGraphError, ModelError};
 pub use facts::{OpFacts, Pass, ProfileKey};

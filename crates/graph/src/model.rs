@@ -1,6 +1,6 @@
 //! The model graph and the builder that checks it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cutplane_units::Bytes;
 use petgraph::graph::DiGraph;
@@ -188,7 +188,7 @@ impl ModelGraph {
 #[derive(Debug)]
 pub struct ModelGraphBuilder {
     graph: ModelGraph,
-    names: HashMap<String, ()>,
+    names: HashSet<String>,
     param_names: HashMap<String, ParamId>,
     layer: Option<u32>,
 }
@@ -204,7 +204,7 @@ impl ModelGraphBuilder {
             outputs: Vec::new(),
             loss: None,
         };
-        Self { graph, names: HashMap::new(), param_names: HashMap::new(), layer: None }
+        Self { graph, names: HashSet::new(), param_names: HashMap::new(), layer: None }
     }
 
     /// Operators added from now on belong to repeated layer `layer`, or to none.
@@ -214,10 +214,10 @@ impl ModelGraphBuilder {
     }
 
     fn claim(&mut self, name: &str) -> Result<(), ModelError> {
-        match self.names.insert(name.to_owned(), ()) {
-            None => Ok(()),
-            Some(()) => Err(ModelError::DuplicateName { name: name.to_owned() }),
+        if self.names.insert(name.to_owned()) {
+            return Ok(());
         }
+        Err(ModelError::DuplicateName { name: name.to_owned() })
     }
 
     fn add_value(&mut self, value: Value) -> Result<ValueId, ModelError> {

@@ -124,7 +124,7 @@ pub enum PlanViolation {
     #[error(
         "field 'workload.global_batch' is {global_batch}, which {replicas} replicas x {micro_batches} micro-batches do not \
          divide: choose a multiple of {}",
-        replicas * micro_batches
+        replicas.saturating_mul(*micro_batches)
     )]
     BatchDoesNotDivide {
         /// Samples a step.

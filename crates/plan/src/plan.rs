@@ -52,7 +52,8 @@ impl Plan {
     /// Samples in one micro-batch; zero when the batch does not divide (which [`crate::verify`] refuses).
     pub fn micro_batch_size(&self) -> u64 {
         let parts = self.micro_batches.saturating_mul(self.data_degree() as u64);
-        if parts == 0 || self.workload.global_batch % parts != 0 { 0 } else { self.workload.global_batch / parts }
+        let batch = self.workload.global_batch;
+        if parts > 0 && batch.is_multiple_of(parts) { batch / parts } else { 0 }
     }
 
     /// A digest of what is executed: everything but the name and the search record.

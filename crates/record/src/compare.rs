@@ -114,8 +114,9 @@ pub fn spearman(left: &[f64], right: &[f64]) -> Option<f64> {
 
 fn mean_ranks(values: &[f64]) -> Vec<f64> {
     let below = |x: f64| values.iter().filter(|other| **other < x).count() as f64;
-    let equal = |x: f64| values.iter().filter(|other| **other == x).count() as f64;
-    values.iter().map(|x| below(*x) + (equal(*x) - 1.0) / 2.0).collect()
+    let above = |x: f64| values.iter().filter(|other| **other > x).count() as f64;
+    let last = values.len() as f64 - 1.0;
+    values.iter().map(|x| f64::midpoint(below(*x), last - above(*x))).collect()
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ pub(crate) fn human(f: &mut fmt::Formatter<'_>, value: f64, scales: &[(f64, &str
         x if x >= 9.995 => 1,
         _ => 2,
     };
-    let exact = *scale == 1.0 && scaled.fract() == 0.0;
+    let exact = *scale < 2.0 && scaled.fract() == 0.0;
     f.pad(&format!("{scaled:.*} {unit}", if exact { 0 } else { digits }))
 }
 

@@ -1,1 +1,33 @@
-//! placeholder
+//! Models and clusters by name or by file, and the text to train on.
+//!
+//! - [`source_from_argument`] reads what a user wrote — a built-in name, or the path of a Hugging Face `config.json` —
+//!   into a [`cutplane_graph::ModelSource`], and [`build`] makes the graph of it. A plan carries the source, so the same
+//!   graph can be made again anywhere.
+//! - [`cluster`] does the same for devices: `cpu:2`, `dgx-h100:16`, `a100-80gb:8`, or a TOML file.
+//! - [`DEFAULT_TEXT`] is a small public-domain text.
+//!
+//! Dropout is not part of any model: a step is a function of parameters and data alone, so that two partitions of one
+//! model can be compared number by number.
+//!
+//! ```
+//! use cutplane_zoo::{build, source_from_argument};
+//! let source = source_from_argument("gpt2", Some(128), Default::default())?;
+//! assert_eq!(build(&source)?.parameter_count(), 124_439_808);
+//! # Ok::<(), cutplane_zoo::ZooError>(())
+//! ```
+
+mod builtin;
+mod cluster;
+mod error;
+mod huggingface;
+mod source;
+mod transformer;
+
+pub use builtin::{BuiltInModel, Family, built_in_models};
+
+pub use cluster::{ClusterForm, cluster, cluster_forms};
+pub use error::ZooError;
+pub use source::{build, source_from_argument};
+
+/// A small public-domain English text to train on, ASCII; `data/README.md` says what it is.
+pub const DEFAULT_TEXT: &str = include_str!("../data/text.txt");

@@ -61,7 +61,7 @@ impl Searcher {
 /// Finds the plan with the shortest predicted step: data-parallel degree, pipeline cuts, micro-batches, schedule.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cutplane plan gpt2 --devices A100-SXM-80GB:8 --batch 64        plan for eight GPUs of a catalogue, none needed
+  cutplane plan gpt2 --devices a100-80gb:8 --batch 64        plan for eight GPUs of a catalogue, none needed
   cutplane plan gpt2 --devices dgx-a100:2 --batch 128 --out p.json
   cutplane plan my/config.json --devices my-cluster.toml --batch 32
   cutplane plan gpt-mini --devices cpu:2 --batch 16              plan for this machine's cores, from its profile")]
@@ -70,7 +70,7 @@ pub(crate) struct Plan {
     model: ModelArgs,
     #[command(flatten)]
     work: WorkArgs,
-    /// cpu:N, a catalogue name with a count (dgx-a100:2, A100-SXM-80GB:8), or a cluster file (.toml).
+    /// cpu:N, a catalogue name with a count (dgx-a100:2, a100-80gb:8), or a cluster file (.toml).
     #[arg(long, alias = "cluster", default_value = "cpu:2", value_name = "DEVICES")]
     devices: String,
     /// Element type of the computation.

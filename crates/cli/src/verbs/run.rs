@@ -88,15 +88,12 @@ impl Run {
         if let Some(path) = &self.trace {
             output::prepare_file(path)?;
         }
-        let program = lower(&verified)?;
+        let program = Arc::new(lower(&verified)?);
         let batches = Arc::new(self.data.batches(&model, plan.workload.global_batch)?);
-        let options = RunOptions {
-            seed: self.data.seed,
-            optimizer: OptimizerSettings::new(plan.workload.optimizer, self.data.learning_rate),
-            ..RunOptions::default()
-        };
+        let optimizer = OptimizerSettings::new(plan.workload.optimizer, self.data.learning_rate);
+        let options = RunOptions { seed: self.data.seed, ..RunOptions::new(optimizer) };
         let interrupt = progress::interrupt_flag()?;
-        let mut run = Execution::start(Arc::new(model.clone()), &program, batches, options)?;
+        let mut run = Execution::start(Arc::new(model.clone()), Arc::clone(&program), batches, &options)?;
         let uniform = (self.data.vocab(&model) as f64).ln();
         if !self.json {
             println!("plan     {} on {}: {} ranks", plan.name, devices.name(), program.ranks.len());
@@ -134,8 +131,7 @@ impl Run {
         let distance = |timeline: &&Timeline| (timeline.makespan().as_f64() - summary.median_ns).abs();
         let median = timelines.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
         if let (Some(path), Some(timeline)) = (&self.trace, median) {
-            let names: Vec<&str> = devices.devices().iter().map(|device| device.name.as_str()).collect();
-            cutplane_report::write_timeline_trace(path, program, &names, timeline)?;
+            cutplane_report::write_trace(path, program, devices, &[timeline])?;
         }
         let peak = timelines.iter().map(Timeline::max_peak_memory).max().unwrap_or(Bytes::ZERO);
         if self.json {

@@ -41,8 +41,7 @@ impl Simulate {
         let timeline = simulate(&verified, &program, pricing.cost(), pricing.memory())?;
         if let Some(path) = &self.trace {
             output::prepare_file(path)?;
-            let names: Vec<&str> = devices.devices().iter().map(|device| device.name.as_str()).collect();
-            cutplane_report::write_trace(path, &program, &names, &[&timeline])?;
+            cutplane_report::write_trace(path, &program, &devices, &[&timeline])?;
         }
         if self.json {
             return output::print_json(&json!({

@@ -120,12 +120,11 @@ pub(crate) fn write_all(
         // Every plan is checked to have run instruction by instruction as predicted.
         Comparison::join(&measured.program, &candidate.predicted, timeline)?;
     }
-    let names: Vec<&str> = setting.devices.devices().iter().map(|device| device.name.as_str()).collect();
     for index in shown_in_detail(candidates, chosen) {
         let (candidate, measured) = (&candidates[index], &measured[index]);
         let Some(timeline) = measured.median_timeline() else { continue };
         let name = if index == chosen { "trace.json".to_owned() } else { format!("trace-{}.json", candidate.plan.name) };
-        write_trace(&folder.join(name), &measured.program, &names, &candidate.predicted, timeline)?;
+        write_trace(&folder.join(name), &measured.program, setting.devices, &[&candidate.predicted, timeline])?;
         let stem = folder.join(format!("gantt-{}", candidate.plan.name));
         save(&stem, gantt_size(&measured.program), |canvas| {
             gantt(canvas, &measured.program, &candidate.predicted, timeline)

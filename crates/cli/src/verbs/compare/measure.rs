@@ -17,7 +17,7 @@ use crate::{context, progress};
 /// What was measured of one plan.
 pub(crate) struct Measured {
     /// The lowered plan.
-    pub(crate) program: Program,
+    pub(crate) program: Arc<Program>,
     /// Step times of the timed steps, ns.
     pub(crate) steps_ns: Vec<f64>,
     /// Loss of every step, warm-up included.
@@ -64,8 +64,8 @@ pub(crate) fn measure(
     let mut running = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let verified = context::verified(&candidate.plan, model, devices)?;
-        let program = lower(&verified)?;
-        let run = Run::start(Arc::clone(model), &program, Arc::clone(batches), options.clone())
+        let program = Arc::new(lower(&verified)?);
+        let run = Run::start(Arc::clone(model), Arc::clone(&program), Arc::clone(batches), options)
             .with_context(|| format!("starting plan '{}'", candidate.plan.name))?;
         let (steps_ns, losses, timelines) = (Vec::new(), Vec::new(), Vec::new());
         running.push((run, Measured { program, steps_ns, losses, timelines, peak_memory: Bytes::ZERO }));

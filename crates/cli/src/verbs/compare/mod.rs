@@ -15,6 +15,7 @@ use cutplane_record::Provenance;
 use cutplane_report::{CompareRow, CompareSummary, compare_table};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::exec::RunOptions;
+use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::planner::{Problem, SearchSpace};
 use serde_json::json;
 
@@ -80,22 +81,25 @@ impl Compare {
         let provenance = Provenance::capture();
         let folder = output::default_folder(self.out.as_ref(), provenance.day(), model.name());
         output::prepare_folder(&folder)?;
-        self.refuse_bad_names(&devices, &names)?;
+        let limits = SearchSpace::default();
+        let (global_batch, optimizer) = (self.work.batch, self.work.optimizer);
+        let draft = Problem {
+            model: &model,
+            model_source: source.clone(),
+            devices: &devices,
+            memory: MemoryModel::Framework,
+            global_batch,
+            optimizer,
+            precision: Dtype::F32,
+            limits,
+        };
+        plans::refuse_bad_names(&draft, &names)?;
         let pricing = if self.fresh_profile {
             pricing::fresh(&devices, &pricing::cache_path(&devices)?)?
         } else {
             pricing::choose(&devices, self.profile.as_deref())?
         };
-        let problem = Problem {
-            model: &model,
-            model_source: source.clone(),
-            devices: &devices,
-            memory: pricing.memory(),
-            global_batch: self.work.batch,
-            optimizer: self.work.optimizer,
-            precision: Dtype::F32,
-            limits: SearchSpace::default(),
-        };
+        let problem = Problem { memory: pricing.memory(), ..draft };
         let (candidates, outcome) = plans::candidates(&problem, &pricing, &names)?;
         let model = Arc::new(model.clone());
         let setting = files::Setting {
@@ -115,11 +119,8 @@ impl Compare {
             println!("chosen   {}: {}", outcome.plan.name, proof(&outcome));
         }
         let interrupt = progress::interrupt_flag()?;
-        let options = RunOptions {
-            seed: self.data.seed,
-            optimizer: OptimizerSettings::new(self.work.optimizer, self.data.learning_rate),
-            ..RunOptions::default()
-        };
+        let optimizer = OptimizerSettings::new(self.work.optimizer, self.data.learning_rate);
+        let options = RunOptions { seed: self.data.seed, ..RunOptions::new(optimizer) };
         let rounds = measure::Rounds { warm_up: self.warm_up, timed: self.steps };
         let measured = measure::measure(&candidates, &model, &devices, &batches, &options, &rounds, &interrupt)?;
         files::write_records(&folder, &setting, &candidates, &measured)?;
@@ -141,12 +142,6 @@ impl Compare {
         }
         let count = devices.devices().len();
         plans::default_names(count, self.work.batch)
-    }
-
-    /// Names are checked before the machine is measured, so that a typing error does not cost a minute.
-    fn refuse_bad_names(&self, _devices: &DeviceGraph, names: &[String]) -> Result<()> {
-        ensure!(!names.is_empty(), "--plans is empty: name at least one plan");
-        Ok(())
     }
 
     fn show(&self, rows: &[CompareRow], measured: &[measure::Measured], folder: &std::path::Path) -> Result<()> {

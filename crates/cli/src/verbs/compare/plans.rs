@@ -1,9 +1,10 @@
 //! Which plans are compared: the planner's choice, and named alternatives.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cutplane_plan::Plan;
 use cutplane_record::Timeline;
-use cutplane_sim::planner::{PlanOutcome, Problem, named_plan};
+use cutplane_sim::cost::Roofline;
+use cutplane_sim::planner::{PlanError, PlanOutcome, Problem, named_plan};
 
 use crate::pricing::Pricing;
 use crate::verbs::plan::{Searcher, predict, search};
@@ -33,13 +34,24 @@ pub(crate) fn default_names(devices: usize, per_replica_batch: u64) -> Vec<Strin
     names
 }
 
+/// Refuses names that do not fit the problem, at datasheet prices: before the machine is measured, so that a typing error
+/// does not cost a minute.
+pub(crate) fn refuse_bad_names(problem: &Problem<'_>, names: &[String]) -> Result<()> {
+    for name in names {
+        if let Err(error @ PlanError::Name { .. }) = named_plan(problem, &Roofline::new(), name) {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
 /// Plans and predicts the planner's choice and every alternative in `names`; an alternative that is the same plan as the
 /// choice is not repeated.
 pub(crate) fn candidates(problem: &Problem<'_>, pricing: &Pricing, names: &[String]) -> Result<(Vec<Candidate>, PlanOutcome)> {
     let outcome = search(problem, pricing, Searcher::BEST, 60.0, 1e-3, 0)?;
     let mut list: Vec<Candidate> = Vec::with_capacity(names.len() + 1);
     for name in names {
-        let plan = named_plan(problem, pricing.cost(), name).with_context(|| format!("plan '{name}'"))?;
+        let plan = named_plan(problem, pricing.cost(), name)?;
         let repeated = list.iter().any(|other| other.plan.digest() == plan.digest());
         if !repeated {
             list.push(candidate(problem, pricing, plan)?);

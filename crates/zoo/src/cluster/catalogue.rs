@@ -1,0 +1,98 @@
+//! The catalogue of device models and machines: data files, read once.
+
+use std::sync::LazyLock;
+
+use cutplane_graph::{DeviceSpec, LinkKind};
+use serde::Deserialize;
+
+/// Bandwidth and latency of each link of a kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Port {
+    pub(super) kind: LinkKind,
+    pub(super) bandwidth_gb_per_s: f64,
+    pub(super) latency_us: f64,
+}
+
+/// A machine: devices on one fabric switch, all on PCIe to the host, cards shared evenly.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Chassis {
+    pub(super) devices: usize,
+    /// Each device to the switch.
+    pub(super) fabric: Port,
+    /// Each device to its host, and to its network card.
+    pub(super) host_link: Port,
+    pub(super) nics: usize,
+    /// Each network card to the network switch.
+    pub(super) network: Port,
+    /// Where the numbers come from.
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceEntry {
+    pub(super) aliases: Vec<String>,
+    pub(super) spec: DeviceSpec,
+    #[serde(rename = "box")]
+    pub(super) chassis: Chassis,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostEntry {
+    pub(super) name: String,
+    device: String,
+    #[serde(rename = "box")]
+    pub(super) chassis: Chassis,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceFile {
+    device: Vec<DeviceEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostFile {
+    host: Vec<HostEntry>,
+}
+
+/// All that is known by name.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    pub(super) devices: Vec<DeviceEntry>,
+    pub(super) hosts: Vec<HostEntry>,
+}
+
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
+    let devices: DeviceFile = toml::from_str(include_str!("../../data/devices.toml")).expect("data/devices.toml reads");
+    let hosts: HostFile = toml::from_str(include_str!("../../data/hosts.toml")).expect("data/hosts.toml reads");
+    Catalogue { devices: devices.device, hosts: hosts.host }
+});
+
+/// The catalogue of this build.
+pub(super) fn catalogue() -> &'static Catalogue {
+    &CATALOGUE
+}
+
+impl Catalogue {
+    /// The device model of this name or alias, in any case.
+    pub(super) fn device(&self, name: &str) -> Option<&DeviceEntry> {
+        let name = name.to_ascii_lowercase();
+        self.devices.iter().find(|entry| entry.spec.model.to_ascii_lowercase() == name || entry.aliases.contains(&name))
+    }
+
+    /// The machine of this name, in any case.
+    pub(super) fn host(&self, name: &str) -> Option<&HostEntry> {
+        self.hosts.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The device model of a machine.
+    pub(super) fn device_of(&self, host: &HostEntry) -> &DeviceSpec {
+        &self.device(&host.device).expect("a test holds every host to a listed device").spec
+    }
+}
