@@ -16,7 +16,8 @@ fn by_devices(criterion: &mut Criterion) {
         for planner in [&Ilp as &dyn Planner, &ChainDp] {
             let id = BenchmarkId::new(planner.name(), devices);
             group.bench_function(id, |bencher| {
-                bencher.iter(|| planner.plan(black_box(&setting.problem()), &Roofline::new(), &SearchBudget::default()));
+                bencher
+                    .iter(|| planner.plan(black_box(&setting.problem()), &Roofline::new(), &SearchBudget::default()));
             });
         }
     }

@@ -31,7 +31,8 @@ impl Setting {
     pub fn new(model: &str, overrides: Overrides, cluster: &str, sequence: u64, global_batch: u64) -> Self {
         let source = cutplane_zoo::source_from_argument(model, Some(sequence), overrides).expect("a known model");
         let graph = cutplane_zoo::build(&source).expect("a valid model");
-        let devices = DeviceGraph::build(cutplane_zoo::cluster(cluster).expect("a known cluster")).expect("a valid cluster");
+        let devices =
+            DeviceGraph::build(cutplane_zoo::cluster(cluster).expect("a known cluster")).expect("a valid cluster");
         Self { source, model: graph, devices, global_batch }
     }
 

@@ -30,8 +30,7 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// The source that a plan carries, and the graph.
     pub(crate) fn load(&self) -> Result<(ModelSource, ModelGraph)> {
-        let overrides =
-            Overrides { layers: self.layers, hidden: self.hidden, heads: self.heads, vocab: self.vocab };
+        let overrides = Overrides { layers: self.layers, hidden: self.hidden, heads: self.heads, vocab: self.vocab };
         let source = cutplane_zoo::source_from_argument(&self.model, self.seq, overrides)?;
         let graph = cutplane_zoo::build(&source)?;
         Ok((source, graph))

@@ -75,7 +75,10 @@ pub(crate) fn fresh(devices: &DeviceGraph, path: &Path) -> Result<Pricing> {
 
 #[cfg(not(feature = "runtime"))]
 fn fresh(_devices: &DeviceGraph, path: &Path) -> Result<Pricing> {
-    bail!("no device profile at {}: build with the feature 'runtime' and run `cutplane profile`, or give --profile FILE", path.display())
+    bail!(
+        "no device profile at {}: build with the feature 'runtime' and run `cutplane profile`, or give --profile FILE",
+        path.display()
+    )
 }
 
 /// Measures one rank a device on this machine.

@@ -80,7 +80,8 @@ fn an_impossible_batch_cluster_or_model_says_what_would_do() {
 #[test]
 fn a_plan_of_another_version_or_a_damaged_one_is_refused() {
     let dir = folder();
-    let made = cutplane(dir.path(), &["plan", "gpt2", "--devices", "a100-80gb:2", "--batch", "8", "--out", "plan.json"]);
+    let made =
+        cutplane(dir.path(), &["plan", "gpt2", "--devices", "a100-80gb:2", "--batch", "8", "--out", "plan.json"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let text = std::fs::read_to_string(dir.path().join("plan.json")).expect("written");
     write(dir.path(), "v9.json", &text.replacen("\"version\": 1", "\"version\": 9", 1));

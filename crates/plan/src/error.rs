@@ -140,6 +140,14 @@ pub enum PlanViolation {
         /// Which.
         field: &'static str,
     },
+    /// More micro-batches than any pipeline has use for, and than a program could be written out for.
+    #[error("field 'micro_batches' is {found}; at most {most} can be lowered: make the micro-batches larger")]
+    TooManyMicroBatches {
+        /// In the plan.
+        found: u64,
+        /// The limit.
+        most: u64,
+    },
     /// Training needs a loss.
     #[error("model '{model}' has no loss, so it cannot be trained: choose a head with a loss")]
     NoLoss {

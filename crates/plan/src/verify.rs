@@ -8,6 +8,9 @@ use cutplane_units::Bytes;
 use crate::error::PlanViolation;
 use crate::plan::{Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Stage};
 
+/// A program holds a few instructions for each micro-batch of each rank; this keeps a hostile file from filling memory.
+const MOST_MICRO_BATCHES: u64 = 1 << 16;
+
 /// A plan that passed [`verify`], with the model and devices that it was checked against.
 #[derive(Clone, Debug)]
 pub struct VerifiedPlan<'a> {
@@ -95,6 +98,9 @@ fn work_violations(plan: &Plan, model: &ModelGraph) -> Vec<PlanViolation> {
         if count == 0 {
             found.push(PlanViolation::Zero { field });
         }
+    }
+    if plan.micro_batches > MOST_MICRO_BATCHES {
+        found.push(PlanViolation::TooManyMicroBatches { found: plan.micro_batches, most: MOST_MICRO_BATCHES });
     }
     if plan.stages.is_empty() {
         found.push(PlanViolation::NoStages);

@@ -142,14 +142,20 @@ fn zero() {
 }
 
 #[test]
+fn more_micro_batches_than_can_be_lowered() {
+    let found = violations(|plan| {
+        plan.micro_batches = 1 << 17;
+        plan.workload.global_batch = 1 << 17;
+    });
+    assert_eq!(found, [PlanViolation::TooManyMicroBatches { found: 1 << 17, most: 1 << 16 }]);
+}
+
+#[test]
 fn counts_near_the_end_of_the_range_are_refused_without_overflow() {
     let found = violations(|plan| plan.micro_batches = u64::MAX);
-    assert!(matches!(found[..], [PlanViolation::BatchDoesNotDivide { micro_batches: u64::MAX, .. }]));
-    let replicated = violations(|plan| {
-        plan.stages.iter_mut().enumerate().for_each(|(i, stage)| stage.devices.push(format!("cpu:{}", 2 + i)));
-        plan.micro_batches = u64::MAX;
-    });
-    assert!(replicated[0].to_string().contains("choose a multiple"), "{}", replicated[0]);
+    assert_eq!(found, [PlanViolation::TooManyMicroBatches { found: u64::MAX, most: 1 << 16 }]);
+    let violation = PlanViolation::BatchDoesNotDivide { global_batch: 8, replicas: 2, micro_batches: u64::MAX };
+    assert!(violation.to_string().contains("choose a multiple"), "{violation}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! [`Profiled`] from a measured [`cutplane_record::DeviceProfile`]. Both answer the same questions; [`stage`] adds the
 //! answers up for a stretch of operators, and [`memory`] says what a stage keeps.
 
+pub mod collective;
+mod curve;
 mod error;
 pub mod memory;
 mod profiled;
@@ -100,7 +102,7 @@ pub trait CostModel: Sync {
     ///
     /// # Errors
     /// As [`CostModel::op`].
-    fn wire(&self, payload: Bytes, route: &Route, from: &Device) -> Result<(Nanos, Nanos), CostError>;
+    fn wire(&self, payload: Bytes, route: &Route, from: &Device, to: &Device) -> Result<(Nanos, Nanos), CostError>;
 
     /// An all-reduce once all its devices have arrived.
     ///

@@ -158,7 +158,10 @@ pub(crate) fn search(
     gap: f64,
     seed: u32,
 ) -> Result<PlanOutcome> {
-    anyhow::ensure!(time_limit_s.is_finite() && time_limit_s >= 0.0, "--time-limit must be a number of seconds, 0 or more");
+    anyhow::ensure!(
+        time_limit_s.is_finite() && time_limit_s >= 0.0,
+        "--time-limit must be a number of seconds, 0 or more"
+    );
     anyhow::ensure!((0.0..1.0).contains(&gap), "--gap must be a fraction from 0 up to 1");
     let spinner = progress::spinner("planning");
     let show = |at: &SearchProgress| {

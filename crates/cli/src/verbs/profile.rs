@@ -67,11 +67,17 @@ fn summary(profile: &DeviceProfile) -> String {
     }
     for point in &profile.contention {
         let (busy, compute, memory) = (point.busy_ranks, point.compute_factor, point.memory_factor);
-        text += &format!("{busy} busy ranks              compute x{compute:.2}, memory x{memory:.2} slower than one alone\n");
+        text += &format!(
+            "{busy} busy ranks              compute x{compute:.2}, memory x{memory:.2} slower than one alone\n"
+        );
     }
     if let Some(point) = profile.all_reduce.iter().max_by_key(|point| (point.bytes, point.ranks)) {
         let rate = point.bytes as f64 / point.time_ns;
-        text += &format!("all-reduce               {rate:.2} GB/s for {} MiB on {} ranks\n", point.bytes >> 20, point.ranks);
+        text += &format!(
+            "all-reduce               {rate:.2} GB/s for {} MiB on {} ranks\n",
+            point.bytes >> 20,
+            point.ranks
+        );
     }
     text += &format!("measured in              {:.0} s\n", profile.measured_in_s);
     text

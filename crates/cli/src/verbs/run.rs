@@ -106,7 +106,8 @@ impl Run {
             bar.inc(1);
             bar.set_message(format!("training: loss {:.4}", report.loss));
             if !self.json && (losses.len() + 1).is_power_of_two() || losses.len() + 1 == self.steps {
-                let line = format!("step {:>5}  loss {:.4}  {}", losses.len() + 1, report.loss, report.timeline.makespan());
+                let line =
+                    format!("step {:>5}  loss {:.4}  {}", losses.len() + 1, report.loss, report.timeline.makespan());
                 if !self.json {
                     bar.suspend(|| println!("{line}"));
                 }

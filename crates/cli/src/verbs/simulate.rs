@@ -53,7 +53,12 @@ impl Simulate {
                 "timeline": timeline,
             }));
         }
-        println!("plan     {} ({} ranks, {} instructions)", plan.name, program.ranks.len(), program.instruction_count());
+        println!(
+            "plan     {} ({} ranks, {} instructions)",
+            plan.name,
+            program.ranks.len(),
+            program.instruction_count()
+        );
         println!("prices   {}", pricing.origin);
         println!("predict  step {}", timeline.makespan());
         print!("{}", rank_lines(&program, &timeline));
@@ -73,7 +78,13 @@ fn rank_lines(program: &Program, timeline: &Timeline) -> String {
         let shares: Vec<String> =
             shares.map(|(name, time)| format!("{name} {:.1}%", 100.0 * time.as_f64() / step)).collect();
         let memory = timeline.peak_memory[rank.rank.index()];
-        format!("{:<8} stage {} replica {}: {}; memory {memory}\n", rank.rank, rank.stage, rank.replica, shares.join(", "))
+        format!(
+            "{:<8} stage {} replica {}: {}; memory {memory}\n",
+            rank.rank,
+            rank.stage,
+            rank.replica,
+            shares.join(", ")
+        )
     };
     // Replicas of a stage look alike: the first eight ranks tell the story.
     let shown: String = program.ranks.iter().take(8).map(line).collect();

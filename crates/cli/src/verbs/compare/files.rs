@@ -123,7 +123,8 @@ pub(crate) fn write_all(
     for index in shown_in_detail(candidates, chosen) {
         let (candidate, measured) = (&candidates[index], &measured[index]);
         let Some(timeline) = measured.median_timeline() else { continue };
-        let name = if index == chosen { "trace.json".to_owned() } else { format!("trace-{}.json", candidate.plan.name) };
+        let name =
+            if index == chosen { "trace.json".to_owned() } else { format!("trace-{}.json", candidate.plan.name) };
         write_trace(&folder.join(name), &measured.program, setting.devices, &[&candidate.predicted, timeline])?;
         let stem = folder.join(format!("gantt-{}", candidate.plan.name));
         save(&stem, gantt_size(&measured.program), |canvas| {

@@ -113,7 +113,12 @@ impl Compare {
             provenance: &provenance,
         };
         if !self.json {
-            println!("model    {}  {} layers  {} parameters", model.name(), model.layer_count(), grouped(model.parameter_count()));
+            println!(
+                "model    {}  {} layers  {} parameters",
+                model.name(),
+                model.layer_count(),
+                grouped(model.parameter_count())
+            );
             println!("work     batch {} x {} tokens on {}", self.work.batch, source.sequence_length(), self.devices);
             println!("prices   {}", pricing.origin);
             println!("chosen   {}: {}", outcome.plan.name, proof(&outcome));
@@ -164,10 +169,13 @@ impl Compare {
         if let (Some(chosen), Some(within)) = (&summary.chosen, summary.chosen_within) {
             match within {
                 w if w <= 1.0 => println!("choice   {chosen} is the fastest measured"),
-                w => println!("choice   {chosen} is {:.1}% slower than {}", 100.0 * (w - 1.0), summary.fastest_measured),
+                w => {
+                    println!("choice   {chosen} is {:.1}% slower than {}", 100.0 * (w - 1.0), summary.fastest_measured)
+                }
             }
         }
-        if let Some((first, last)) = measured.first().and_then(|plan| Some((plan.losses.first()?, plan.losses.last()?))) {
+        if let Some((first, last)) = measured.first().and_then(|plan| Some((plan.losses.first()?, plan.losses.last()?)))
+        {
             let spread = largest_loss_difference(measured);
             println!("loss     {first:.4} -> {last:.4}; plans differ by at most {spread:.1e}");
         }
@@ -179,6 +187,7 @@ impl Compare {
 /// The largest difference of any plan's loss to the first plan's, at the same step.
 fn largest_loss_difference(measured: &[measure::Measured]) -> f64 {
     let Some(first) = measured.first() else { return 0.0 };
-    let differences = measured.iter().flat_map(|plan| plan.losses.iter().zip(&first.losses).map(|(a, b)| (a - b).abs()));
+    let differences =
+        measured.iter().flat_map(|plan| plan.losses.iter().zip(&first.losses).map(|(a, b)| (a - b).abs()));
     differences.fold(0.0, f64::max)
 }

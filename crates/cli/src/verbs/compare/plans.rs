@@ -47,7 +47,11 @@ pub(crate) fn refuse_bad_names(problem: &Problem<'_>, names: &[String]) -> Resul
 
 /// Plans and predicts the planner's choice and every alternative in `names`; an alternative that is the same plan as the
 /// choice is not repeated.
-pub(crate) fn candidates(problem: &Problem<'_>, pricing: &Pricing, names: &[String]) -> Result<(Vec<Candidate>, PlanOutcome)> {
+pub(crate) fn candidates(
+    problem: &Problem<'_>,
+    pricing: &Pricing,
+    names: &[String],
+) -> Result<(Vec<Candidate>, PlanOutcome)> {
     let outcome = search(problem, pricing, Searcher::BEST, 60.0, 1e-3, 0)?;
     let mut list: Vec<Candidate> = Vec::with_capacity(names.len() + 1);
     for name in names {

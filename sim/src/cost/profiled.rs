@@ -1,0 +1,278 @@
+//! Prices from measured device profiles.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cutplane_graph::{Device, DeviceGraph, DeviceId, DeviceKind, Dtype, ModelGraph, OpId, Pass, Route};
+use cutplane_plan::Optimizer;
+use cutplane_record::{ContentionPoint, DeviceProfile, OperatorCurve};
+use cutplane_units::{Bytes, Nanos};
+
+use super::curve::{Grid, Line, PerWork};
+use super::{Contention, CostError, CostModel, WorkTime, collective};
+
+/// Name of the curve of a segment's boundary, over its f32 elements: forward, the fixed cost of starting a pass; backward,
+/// the cost of seeding the vector-Jacobian product, `(y * upstream).sum().backward()`.
+const BOUNDARY: &str = "boundary";
+/// Name of the curve of copying a micro-batch's inputs, over their i32 elements.
+const LOAD: &str = "load";
+
+/// Prices by interpolation in measured [`DeviceProfile`]s, one for each device model.
+///
+/// - Operators: time per work, multilinear in logarithms over the grid of the curve; outside the grid the nearest edge's
+///   time per work. `linear*` and `attention*` are bound by compute, all else by memory.
+/// - One-axis tables (messages, optimizer, load, boundary, all-reduce): interpolated in both logarithms; below the first
+///   point its time, above the last along the line through the last two.
+/// - Profiles are measured in f32; other element types have no price.
+#[derive(Clone, Debug)]
+pub struct Profiled {
+    tables: HashMap<String, Table>,
+}
+
+/// A profile arranged for look-up.
+#[derive(Clone, Debug)]
+struct Table {
+    profile: Arc<DeviceProfile>,
+    grids: HashMap<String, Result<Grid, String>>,
+    start: Option<Line>,
+    seed: Option<Line>,
+    load: Option<Line>,
+    send: Option<Line>,
+    recv: Option<Line>,
+    latency: Option<Line>,
+    optimizers: HashMap<Optimizer, Line>,
+    all_reduce: BTreeMap<u32, Line>,
+}
+
+/// Bytes that an operator keeps and needs, as measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Footprint {
+    /// Kept between forward and backward, besides inputs, output and parameters.
+    pub(super) kept: Bytes,
+    /// Largest extra allocation while it runs.
+    pub(super) workspace: Bytes,
+}
+
+impl Profiled {
+    /// Takes the profiles; a device is priced by the one whose `device_model` is its
+    /// [`cutplane_graph::DeviceSpec::model`], the last of several.
+    pub fn new(profiles: impl IntoIterator<Item = Arc<DeviceProfile>>) -> Self {
+        let named = |profile: Arc<DeviceProfile>| (profile.device_model.clone(), Table::new(profile));
+        Self { tables: profiles.into_iter().map(named).collect() }
+    }
+
+    fn table(&self, device: &Device) -> Result<&Table, CostError> {
+        self.tables.get(&device.spec.model).ok_or_else(|| CostError::no_profile(device))
+    }
+
+    /// The curve's name, the operator's work, and its times and bytes per work.
+    fn look_up(
+        &self,
+        model: &ModelGraph,
+        op: OpId,
+        batch: u64,
+        device: &Device,
+    ) -> Result<(&'static str, f64, PerWork), CostError> {
+        let table = self.table(device)?;
+        let key = model.profile_key(op, batch);
+        let work = || format!("operator '{}'", model.op(op).name);
+        let grid = table.grids.get(key.operator).ok_or_else(|| table.no_curve(work(), key.operator))?;
+        let per_work = grid.as_ref().map_err(Clone::clone).and_then(|grid| grid.at(&key.axes));
+        let per_work = per_work.map_err(|problem| CostError::BadCurve {
+            work: work(),
+            curve: key.operator.to_owned(),
+            device_model: table.profile.device_model.clone(),
+            problem,
+        })?;
+        Ok((key.operator, key.work, per_work))
+    }
+
+    /// What an operator keeps and needs, in bytes.
+    pub(super) fn footprint(
+        &self,
+        model: &ModelGraph,
+        op: OpId,
+        batch: u64,
+        device: &Device,
+    ) -> Result<Footprint, CostError> {
+        let (_, work, per_work) = self.look_up(model, op, batch, device)?;
+        let bytes = |per_work: f64| Bytes::new((per_work * work).round() as u64);
+        Ok(Footprint { kept: bytes(per_work.kept_bytes), workspace: bytes(per_work.workspace_bytes) })
+    }
+}
+
+impl Table {
+    fn new(profile: Arc<DeviceProfile>) -> Self {
+        let curve = |name: &str| profile.operators.iter().find(|curve| curve.operator == name);
+        let forward = |curve: &OperatorCurve| Line::new(curve.points.iter().map(|p| (elements(&p.axes), p.forward_ns)));
+        let backward =
+            |curve: &OperatorCurve| Line::new(curve.points.iter().map(|p| (elements(&p.axes), p.backward_ns)));
+        let messages = |ns: fn(&cutplane_record::MessagePoint) -> f64| {
+            Line::new(profile.messages.iter().map(|point| (point.bytes, ns(point))))
+        };
+        let mut sums: BTreeMap<u32, Vec<(u64, f64)>> = BTreeMap::new();
+        for point in profile.all_reduce.iter().filter(|point| point.ranks > 1) {
+            sums.entry(point.ranks).or_default().push((point.bytes, point.time_ns));
+        }
+        let mut steps: HashMap<Optimizer, Vec<(u64, f64)>> = HashMap::new();
+        for point in &profile.optimizers {
+            steps.entry(point.optimizer).or_default().push((point.elements, point.step_ns));
+        }
+        Self {
+            grids: profile.operators.iter().map(|curve| (curve.operator.clone(), Grid::new(curve))).collect(),
+            start: curve(BOUNDARY).and_then(forward),
+            seed: curve(BOUNDARY).and_then(backward),
+            load: curve(LOAD).and_then(forward),
+            send: messages(|point| point.send_ns),
+            recv: messages(|point| point.recv_ns),
+            latency: messages(|point| point.latency_ns),
+            optimizers: steps.into_iter().filter_map(|(rule, list)| Some((rule, Line::new(list)?))).collect(),
+            all_reduce: sums.into_iter().filter_map(|(ranks, list)| Some((ranks, Line::new(list)?))).collect(),
+            profile,
+        }
+    }
+
+    fn no_curve(&self, work: String, curve: &str) -> CostError {
+        CostError::NoCurve { work, curve: curve.to_owned(), device_model: self.profile.device_model.clone() }
+    }
+
+    fn no_points(&self, table: &'static str) -> CostError {
+        CostError::NoPoints { table, device_model: self.profile.device_model.clone() }
+    }
+
+    fn message(&self, line: Option<&Line>, payload: Bytes) -> Result<Nanos, CostError> {
+        line.map(|line| nanos(line.at(payload.get()))).ok_or_else(|| self.no_points("messages"))
+    }
+
+    /// Time of the profiled group size nearest from above; of the largest one, in proportion to `2 (p - 1) / p`, where
+    /// the group is larger.
+    fn all_reduce(&self, payload: Bytes, ranks: usize) -> Result<Nanos, CostError> {
+        let ranks = ranks as u32;
+        let larger = self.all_reduce.range(ranks..).next();
+        let (profiled, line) =
+            larger.or_else(|| self.all_reduce.last_key_value()).ok_or_else(|| self.no_points("all_reduce"))?;
+        let volume = |p: u32| 2.0 * f64::from(p - 1) / f64::from(p);
+        let factor = (volume(ranks) / volume(*profiled)).max(1.0);
+        Ok(nanos(line.at(payload.get()) * factor))
+    }
+}
+
+/// Product of the axes: a one-axis curve has its elements there.
+fn elements(axes: &[u64]) -> u64 {
+    axes.iter().product()
+}
+
+/// Rounds to the nearest nanosecond: a measured time is no bound of physics.
+fn nanos(ns: f64) -> Nanos {
+    Nanos::new(ns.round() as u64)
+}
+
+fn is_compute_bound(curve: &str) -> bool {
+    curve.starts_with("linear") || curve.starts_with("attention")
+}
+
+/// Factors for `busy` ranks: those of the largest measured number not above it.
+fn factors(points: &[ContentionPoint], busy: usize) -> Contention {
+    let known = points.iter().filter(|point| point.busy_ranks as usize <= busy && point.busy_ranks > 1);
+    match known.max_by_key(|point| point.busy_ranks) {
+        None => Contention { compute: 1.0, memory: 1.0 },
+        Some(point) => Contention { compute: point.compute_factor.max(1.0), memory: point.memory_factor.max(1.0) },
+    }
+}
+
+impl CostModel for Profiled {
+    fn name(&self) -> &'static str {
+        "profiled"
+    }
+
+    fn op(
+        &self,
+        model: &ModelGraph,
+        op: OpId,
+        pass: Pass,
+        batch: u64,
+        precision: Dtype,
+        device: &Device,
+    ) -> Result<WorkTime, CostError> {
+        if precision != Dtype::F32 {
+            return Err(CostError::precision(device, precision, &[Dtype::F32]));
+        }
+        let (curve, work, per_work) = self.look_up(model, op, batch, device)?;
+        let time = match pass {
+            Pass::Forward => nanos(per_work.forward_ns * work),
+            Pass::Backward => nanos(per_work.backward_ns * work),
+        };
+        Ok(if is_compute_bound(curve) {
+            WorkTime { compute: time, memory: Nanos::ZERO }
+        } else {
+            WorkTime { compute: Nanos::ZERO, memory: time }
+        })
+    }
+
+    /// From the curve `boundary`. The last stage starts its backward pass from the loss and seeds nothing.
+    fn segment(&self, pass: Pass, boundary: Bytes, device: &Device) -> Result<WorkTime, CostError> {
+        let table = self.table(device)?;
+        let line = if pass == Pass::Forward { &table.start } else { &table.seed };
+        let line = line.as_ref().ok_or_else(|| table.no_curve("a segment".to_owned(), BOUNDARY))?;
+        let memory = if pass == Pass::Backward && boundary.is_zero() {
+            Nanos::ZERO
+        } else {
+            nanos(line.at(boundary.get() / Dtype::F32.size()))
+        };
+        Ok(WorkTime { compute: Nanos::ZERO, memory })
+    }
+
+    fn send(&self, payload: Bytes, device: &Device) -> Result<Nanos, CostError> {
+        let table = self.table(device)?;
+        table.message(table.send.as_ref(), payload)
+    }
+
+    fn recv(&self, payload: Bytes, device: &Device) -> Result<Nanos, CostError> {
+        let table = self.table(device)?;
+        table.message(table.recv.as_ref(), payload)
+    }
+
+    /// Inside a host: the measured latency; the payload moves in send and receive. Between hosts, the links of the route
+    /// are added.
+    fn wire(&self, payload: Bytes, route: &Route, from: &Device, to: &Device) -> Result<(Nanos, Nanos), CostError> {
+        let table = self.table(from)?;
+        let latency = table.message(table.latency.as_ref(), payload)?;
+        if from.host == to.host && from.spec.kind == DeviceKind::Cpu {
+            return Ok((latency, Nanos::ZERO));
+        }
+        Ok((latency + route.latency, payload.transfer_time(route.bandwidth)))
+    }
+
+    /// Inside a host: measured. Between hosts: the closed form over the links.
+    fn all_reduce(&self, payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Nanos, CostError> {
+        let mut members = group.iter().map(|id| devices.device(*id));
+        let Some(first) = members.next().filter(|_| group.len() > 1) else { return Ok(Nanos::ZERO) };
+        if members.any(|device| device.host != first.host) {
+            return collective::all_reduce(payload, group, devices);
+        }
+        let times = group.iter().map(|id| self.table(devices.device(*id))?.all_reduce(payload, group.len()));
+        times.into_iter().try_fold(Nanos::ZERO, |slowest, time| Ok(slowest.max(time?)))
+    }
+
+    fn optimizer(&self, optimizer: Optimizer, tensors: &[u64], device: &Device) -> Result<WorkTime, CostError> {
+        let table = self.table(device)?;
+        let line = table.optimizers.get(&optimizer).ok_or_else(|| table.no_points("optimizers"))?;
+        let memory = tensors.iter().map(|elements| nanos(line.at(*elements))).sum();
+        Ok(WorkTime { compute: Nanos::ZERO, memory })
+    }
+
+    fn load(&self, payload: Bytes, device: &Device) -> Result<Nanos, CostError> {
+        let table = self.table(device)?;
+        let line = table.load.as_ref().ok_or_else(|| table.no_curve("loading a micro-batch".to_owned(), LOAD))?;
+        Ok(nanos(line.at(payload.get() / Dtype::I32.size())))
+    }
+
+    fn contention(&self, device: &Device, busy: usize) -> Contention {
+        let none = Contention { compute: 1.0, memory: 1.0 };
+        self.tables.get(&device.spec.model).map_or(none, |table| factors(&table.profile.contention, busy))
+    }
+
+    fn overlaps(&self, device: &Device) -> bool {
+        device.spec.kind == DeviceKind::Gpu
+    }
+}

@@ -1,0 +1,169 @@
+//! Every instruction with its price, before the clock starts.
+
+use std::collections::HashMap;
+
+use cutplane_graph::{DeviceId, LinkId, ModelGraph};
+use cutplane_plan::{Action, GroupId, Message, MessageId, Program, RankProgram, Segment, SegmentId, VerifiedPlan};
+use cutplane_units::{Bytes, Nanos};
+
+use super::SimError;
+use crate::cost::stage::StageCost;
+use crate::cost::{CostError, CostModel, WorkTime};
+
+/// What an instruction asks of its rank.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    /// Compute work that contention stretches.
+    Work(WorkTime),
+    /// A fixed time.
+    Fixed(Nanos),
+    /// Hand a message over.
+    Send { message: MessageId, busy: Nanos },
+    /// Wait for a message and take it.
+    Recv { message: MessageId, busy: Nanos },
+    /// Wait for a group, then sum.
+    AllReduce { group: GroupId, time: Nanos },
+}
+
+/// What a message asks of the network.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    pub(super) latency: Nanos,
+    /// Time at the full bandwidth of the route.
+    pub(super) time: Nanos,
+    pub(super) links: Vec<LinkId>,
+    /// Bandwidth of the narrowest link, bytes a second.
+    pub(super) bandwidth: f64,
+}
+
+/// The prices of one program.
+#[derive(Debug)]
+pub(super) struct Prices {
+    /// By rank and position in its list.
+    pub(super) jobs: Vec<Vec<Job>>,
+    wires: Vec<Wire>,
+    wire_of: Vec<usize>,
+}
+
+impl Prices {
+    /// Prices each distinct piece of work once.
+    pub(super) fn new(plan: &VerifiedPlan<'_>, program: &Program, cost: &dyn CostModel) -> Result<Self, SimError> {
+        let mut pricer = Pricer::new(plan, program, cost)?;
+        let jobs = program.ranks.iter().map(|rank| pricer.rank(rank)).collect::<Result<_, _>>()?;
+        Ok(Self { jobs, wires: pricer.wires, wire_of: pricer.wire_of })
+    }
+
+    pub(super) fn wire(&self, message: MessageId) -> &Wire {
+        &self.wires[self.wire_of[message.index()]]
+    }
+}
+
+/// Hand-over, taking, and the index of the wire of messages of one size between two ranks.
+type MessagePrice = (Nanos, Nanos, usize);
+
+struct Pricer<'p> {
+    plan: &'p VerifiedPlan<'p>,
+    program: &'p Program,
+    cost: &'p dyn CostModel,
+    stages: HashMap<(SegmentId, DeviceId), StageCost>,
+    messages: Vec<MessagePrice>,
+    wires: Vec<Wire>,
+    wire_of: Vec<usize>,
+    groups: Vec<Nanos>,
+}
+
+impl<'p> Pricer<'p> {
+    fn new(plan: &'p VerifiedPlan<'_>, program: &'p Program, cost: &'p dyn CostModel) -> Result<Self, CostError> {
+        let mut pricer = Self {
+            plan,
+            program,
+            cost,
+            stages: HashMap::new(),
+            messages: Vec::new(),
+            wires: Vec::new(),
+            wire_of: Vec::new(),
+            groups: Vec::new(),
+        };
+        let mut known: HashMap<(DeviceId, DeviceId, Bytes), MessagePrice> = HashMap::new();
+        for message in &program.messages {
+            let (from, to) = (pricer.device(message.from.index()), pricer.device(message.to.index()));
+            let price = match known.get(&(from, to, message.bytes)) {
+                Some(price) => *price,
+                None => pricer.message(from, to, message)?,
+            };
+            known.insert((from, to, message.bytes), price);
+            pricer.messages.push(price);
+            pricer.wire_of.push(price.2);
+        }
+        for group in &program.groups {
+            let members: Vec<DeviceId> = group.ranks.iter().map(|rank| pricer.device(rank.index())).collect();
+            pricer.groups.push(cost.all_reduce(group.bytes, &members, plan.devices())?);
+        }
+        Ok(pricer)
+    }
+
+    fn device(&self, rank: usize) -> DeviceId {
+        self.program.ranks[rank].device
+    }
+
+    fn message(&mut self, from: DeviceId, to: DeviceId, message: &Message) -> Result<MessagePrice, CostError> {
+        let devices = self.plan.devices();
+        let (source, target) = (devices.device(from), devices.device(to));
+        let route = devices.route(from, to).ok_or_else(|| CostError::no_route(source, target))?;
+        let (latency, time) = self.cost.wire(message.bytes, &route, source, target)?;
+        self.wires.push(Wire { latency, time, links: route.links, bandwidth: route.bandwidth.get() });
+        let (send, recv) = (self.cost.send(message.bytes, source)?, self.cost.recv(message.bytes, target)?);
+        Ok((send, recv, self.wires.len() - 1))
+    }
+
+    fn rank(&mut self, rank: &RankProgram) -> Result<Vec<Job>, SimError> {
+        rank.instructions.iter().map(|instruction| self.job(rank, instruction.action)).collect()
+    }
+
+    fn job(&mut self, rank: &RankProgram, action: Action) -> Result<Job, SimError> {
+        Ok(match action {
+            Action::Load { segment, .. } => Job::Fixed(self.load(rank, segment)?),
+            Action::Forward { segment, .. } => Job::Work(self.stage(rank, segment)?.forward),
+            Action::Backward { segment, .. } => Job::Work(self.stage(rank, segment)?.backward),
+            Action::Send { message } => Job::Send { message, busy: self.messages[message.index()].0 },
+            Action::Recv { message } => Job::Recv { message, busy: self.messages[message.index()].1 },
+            Action::AllReduce { group } => Job::AllReduce { group, time: self.groups[group.index()] },
+            Action::OptimizerStep => Job::Work(self.optimizer(rank)?),
+            other => return Err(SimError::UnknownAction { rank: rank.rank, action: other.label() }),
+        })
+    }
+
+    fn stage(&mut self, rank: &RankProgram, segment: SegmentId) -> Result<StageCost, CostError> {
+        let key = (segment, rank.device);
+        if let Some(known) = self.stages.get(&key) {
+            return Ok(*known);
+        }
+        let (plan, program) = (self.plan, self.program);
+        let device = plan.devices().device(rank.device);
+        let (batch, precision) = (program.micro_batch_size, plan.plan().workload.precision);
+        let price = StageCost::new(self.cost, plan.model(), program.segment(segment), batch, precision, device)?;
+        self.stages.insert(key, price);
+        Ok(price)
+    }
+
+    fn load(&self, rank: &RankProgram, segment: SegmentId) -> Result<Nanos, CostError> {
+        let payload =
+            graph_input_bytes(self.plan.model(), self.program.segment(segment), self.program.micro_batch_size);
+        self.cost.load(payload, self.plan.devices().device(rank.device))
+    }
+
+    fn optimizer(&self, rank: &RankProgram) -> Result<WorkTime, CostError> {
+        let mine = self.program.segments.iter().filter(|segment| segment.stage == rank.stage);
+        let mut params: Vec<_> = mine.flat_map(|segment| segment.params.iter().copied()).collect();
+        params.sort_unstable();
+        params.dedup();
+        let tensors: Vec<u64> = params.into_iter().map(|param| self.plan.model().param(param).elements()).collect();
+        self.cost.optimizer(self.plan.plan().workload.optimizer, &tensors, self.plan.devices().device(rank.device))
+    }
+}
+
+/// Size of what the data pipeline feeds a segment.
+fn graph_input_bytes(model: &ModelGraph, segment: &Segment, batch: u64) -> Bytes {
+    let inputs = segment.inputs.iter().map(|value| model.value(*value));
+    inputs.filter(|value| value.producer.is_none()).map(|value| value.ty.bytes(batch)).sum()
+}
