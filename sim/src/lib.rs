@@ -4,6 +4,10 @@
 //! - [`engine`]: discrete-event execution of a program in virtual time, with link sharing.
 //! - [`planner`]: a ladder of searchers, from even split to ILP, all answering with a plan, a bound and a reason to stop.
 
+// Helpers of the integration tests serve unit tests too.
+#[cfg(test)]
+extern crate self as cutplane_sim;
+
 pub mod cost;
 pub mod engine;
 pub mod planner;

@@ -81,6 +81,10 @@ fn fresh(_devices: &DeviceGraph, path: &Path) -> Result<Pricing> {
     )
 }
 
+/// Time for measuring operators; links and contention take about ten seconds more.
+#[cfg(feature = "runtime")]
+const OPERATOR_SECONDS: f64 = 35.0;
+
 /// Measures one rank a device on this machine.
 #[cfg(feature = "runtime")]
 pub(crate) fn measure(devices: &DeviceGraph) -> Result<DeviceProfile> {
@@ -88,14 +92,18 @@ pub(crate) fn measure(devices: &DeviceGraph) -> Result<DeviceProfile> {
     use cutplane_runtime::profile::{ProfileOptions, measure};
 
     let bar = crate::progress::bar(1000, "measuring this machine");
-    let progress = |done: f32, what: &str| {
+    let mut progress = |done: f32, what: &str| {
         bar.set_position((done * 1000.0) as u64);
         bar.set_message(format!("measuring {what}"));
     };
-    let options = ProfileOptions { ranks: devices.devices().len(), progress: &progress, ..ProfileOptions::default() };
-    let mut profile = measure(&Backend::cpu(), &options).context("measuring this machine")?;
+    let options = ProfileOptions {
+        device_model: &devices.devices()[0].spec.model,
+        ranks: devices.devices().len(),
+        seconds: OPERATOR_SECONDS,
+        progress: &mut progress,
+    };
+    let profile = measure(&Backend::cpu(), options).context("measuring this machine")?;
     bar.finish_and_clear();
-    profile.device_model.clone_from(&devices.devices()[0].spec.model);
     Ok(profile)
 }
 

@@ -1,0 +1,117 @@
+//! Moving tensors between ranks.
+//!
+//! A [`Communicator`] is one rank's end of a world. Messages are found by sender and number, so they may be taken in any
+//! order; collectives work on groups, and every rank of a group must call them in one order (which
+//! [`cutplane_plan::check_program`] proves for a program).
+//!
+//! [`InProcess`] is the world of threads in one process: the default, and the reference for any other. How it goes wrong:
+//! a peer that never comes is a [`CommError::Timeout`] naming it; a peer that fails calls [`Communicator::abort`], which
+//! ends every wait of every rank at once; a peer that is dropped is [`CommError::PeerGone`]. Nothing waits for ever.
+
+mod error;
+mod gate;
+mod group;
+mod in_process;
+#[cfg(test)]
+mod suite;
+
+use std::time::Duration;
+
+use cutplane_plan::Rank;
+
+pub use error::CommError;
+pub use in_process::{CommOptions, InProcess};
+
+use crate::tensor::HostTensor;
+
+/// What a message carries: tensors in the order of the message's values.
+pub type Payload = Vec<HostTensor>;
+
+/// Something that has come, and how long its receiver was blocked before it was there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrived<T> {
+    /// What has come.
+    pub value: T,
+    /// Time blocked.
+    pub waited: Duration,
+}
+
+/// The rest of a transfer that has been started.
+#[must_use = "a transfer is complete only after `wait`"]
+pub struct Pending<'a, T> {
+    finish: Box<dyn FnOnce() -> Result<Arrived<T>, CommError> + 'a>,
+}
+
+impl<'a, T: 'a> Pending<'a, T> {
+    /// A transfer that `finish` completes.
+    pub fn new(finish: impl FnOnce() -> Result<Arrived<T>, CommError> + 'a) -> Self {
+        Self { finish: Box::new(finish) }
+    }
+
+    /// Blocks until the transfer is complete.
+    ///
+    /// # Errors
+    /// [`CommError`]: a timeout, a failed or departed peer.
+    pub fn wait(self) -> Result<Arrived<T>, CommError> {
+        (self.finish)()
+    }
+}
+
+/// One rank's end of a world of ranks.
+///
+/// Collectives return the time for which the caller was blocked before the last rank of the group had arrived. Sums are
+/// taken in rank order, so all ranks of a group end with the same bits.
+pub trait Communicator: Send {
+    /// This rank.
+    fn rank(&self) -> Rank;
+
+    /// Number of ranks.
+    fn size(&self) -> usize;
+
+    /// Starts to hand `payload` over to `to`; never waits for the receiver. Messages of one number between the same two
+    /// ranks arrive in the order in which they were sent.
+    ///
+    /// # Errors
+    /// [`CommError::UnknownRank`], [`CommError::PeerGone`], [`CommError::PeerFailed`].
+    fn send(&self, to: Rank, message: u64, payload: Payload) -> Result<Pending<'_, ()>, CommError>;
+
+    /// Starts to take message number `message` of `from`.
+    ///
+    /// # Errors
+    /// [`CommError::UnknownRank`]; waiting may end in any other.
+    fn recv(&self, from: Rank, message: u64) -> Result<Pending<'_, Payload>, CommError>;
+
+    /// Replaces `buffer` on every rank of `group` by the sum over the group.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn all_reduce(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError>;
+
+    /// Cuts the sum of `input` over the group in equal parts: rank number `i` of the group gets part `i` in `output`.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn reduce_scatter(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError>;
+
+    /// Puts the `input` of all ranks of the group one after another in `output`.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn all_gather(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError>;
+
+    /// Copies the buffer of `root` to all ranks of the group.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn broadcast(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError>;
+
+    /// Waits until every rank of the group is here.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn barrier(&self, group: &[Rank]) -> Result<Duration, CommError>;
+
+    /// Reports that this rank has failed: every wait of every rank ends with [`CommError::PeerFailed`]. The first report
+    /// stands.
+    fn abort(&self, reason: &str);
+}

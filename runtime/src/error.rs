@@ -1,0 +1,62 @@
+//! What can go wrong while a program runs.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A failed run, by its cause.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// A value that the graph does not expect, or of another shape.
+    #[error("value '{value}': {problem}")]
+    Value {
+        /// Name of the value.
+        value: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A micro-batch was asked for that is not in flight.
+    #[error("micro-batch {micro_batch} is not in flight: {problem}")]
+    MicroBatch {
+        /// The micro-batch.
+        micro_batch: u64,
+        /// What was asked of it.
+        problem: &'static str,
+    },
+    /// A rank failed; the other ranks of the run were stopped.
+    #[error("rank {rank}: {problem}")]
+    Rank {
+        /// The rank.
+        rank: u32,
+        /// Why.
+        problem: String,
+    },
+    /// A peer ended before it sent or took what this rank waits for.
+    #[error("rank {rank}: its peer, rank {peer}, has ended")]
+    PeerGone {
+        /// Who waited.
+        rank: u32,
+        /// For whom.
+        peer: u32,
+    },
+    /// Input data that cannot be used.
+    #[error("{path}: {problem}", path = path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The operating system refused a thread.
+    #[error("cannot start the thread of rank {rank}: {problem}")]
+    Thread {
+        /// The rank.
+        rank: usize,
+        /// Why.
+        problem: String,
+    },
+    /// The user interrupted the run.
+    #[error("interrupted")]
+    Interrupted,
+}

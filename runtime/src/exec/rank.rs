@@ -1,0 +1,114 @@
+//! The thread of a rank: takes commands, answers them, and turns every failure into an answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use cutplane_plan::{Action, Program, Rank};
+
+use super::step::{Fault, RankState, RankStep, RankTensors, Shared};
+use crate::backend::run_pinned;
+use crate::comm::{CommError, Communicator, InProcess};
+use crate::error::RuntimeError;
+
+/// What a run asks of its ranks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Command {
+    Step { number: u64, collect_gradients: bool },
+    Parameters,
+}
+
+/// What a rank answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Ready,
+    Step(RankStep),
+    Parameters(RankTensors),
+}
+
+/// A failed rank.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: RuntimeError,
+    /// True when it only stopped because another rank had failed.
+    pub(super) follows: bool,
+}
+
+/// A rank with its answer.
+pub(super) type Reply = (Rank, Result<Answer, Failure>);
+
+/// The life of a rank's thread; it ends with the first failure, or when the run drops its end of `commands`.
+pub(super) fn rank_thread(
+    core: usize,
+    shared: Arc<Shared>,
+    comm: InProcess,
+    commands: Receiver<Command>,
+    replies: &Sender<Reply>,
+) {
+    let rank = comm.rank();
+    let answer = |answer| {
+        // Nobody listens any more when the run has been dropped; then the next command does not come either.
+        let _ = replies.send((rank, answer));
+    };
+    if let Err(error) = run_pinned(core, || serve(shared, comm, commands, &answer)) {
+        answer(Err(Failure { error, follows: false }));
+    }
+}
+
+fn serve(shared: Arc<Shared>, comm: InProcess, commands: Receiver<Command>, answer: &impl Fn(Result<Answer, Failure>)) {
+    let (rank, program) = (comm.rank(), shared.program.clone());
+    let mut state = match caught(|| RankState::new(shared, comm)) {
+        Ok(state) => state,
+        Err(fault) => return answer(Err(failure(&program, rank, None, &fault))),
+    };
+    answer(Ok(Answer::Ready));
+    for command in commands {
+        match caught(|| execute(&mut state, command)) {
+            Ok(done) => answer(Ok(done)),
+            Err(fault) => {
+                let failure = failure(&program, rank, state.at, &fault);
+                state.abort(&failure.error.to_string());
+                return answer(Err(failure));
+            }
+        }
+    }
+}
+
+fn execute(state: &mut RankState<InProcess>, command: Command) -> Result<Answer, Fault> {
+    match command {
+        Command::Step { number, collect_gradients } => state.run_step(number, collect_gradients).map(Answer::Step),
+        Command::Parameters => Ok(Answer::Parameters(state.parameters())),
+    }
+}
+
+/// Runs `work`; a panic becomes a fault.
+fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+        Err(Fault::Program(format!("panicked: {}", text.unwrap_or("without a message"))))
+    })
+}
+
+fn failure(program: &Program, rank: Rank, at: Option<usize>, fault: &Fault) -> Failure {
+    let instruction = at.and_then(|index| program.ranks[rank.index()].instructions.get(index));
+    let place = instruction.map(|instruction| {
+        let what = describe(program, instruction.action);
+        format!("instruction {}, {what}: ", instruction.id)
+    });
+    let problem = format!("{}{fault}", place.unwrap_or_default());
+    let follows = matches!(fault, Fault::Comm(CommError::PeerFailed { .. } | CommError::PeerGone { .. }));
+    Failure { error: RuntimeError::Rank { rank: rank.0, problem }, follows }
+}
+
+fn describe(program: &Program, action: Action) -> String {
+    let label = action.label();
+    match action {
+        Action::Send { message } => format!("{label} of {message} to {}", program.message(message).to),
+        Action::Recv { message } => format!("{label} of {message} from {}", program.message(message).from),
+        Action::AllReduce { group } => format!("{label} of {group}"),
+        _ => match action.micro_batch() {
+            Some(micro_batch) => format!("{label} of micro-batch {micro_batch}"),
+            None => label.to_owned(),
+        },
+    }
+}

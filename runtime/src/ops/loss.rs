@@ -1,0 +1,47 @@
+//! Cross-entropy: where every backward pass starts.
+
+use burn::tensor::Tensor;
+use cutplane_graph::{IGNORED_TARGET, Op};
+
+use super::value::{Tokens, floats, from_floats};
+use super::{check_ids, kernel};
+use crate::error::RuntimeError;
+
+/// A loss, and its gradient with respect to the logits: `(softmax - one_hot) / (batch counted)` on counted rows, zero on
+/// the others. It is computed with the loss, from one softmax, so the backward pass starts at the logits.
+pub(crate) struct LossGradient {
+    /// The loss.
+    pub(crate) value: f32,
+    /// The logits.
+    pub(crate) logits: Tensor<2>,
+    /// Gradient of the loss with respect to the logits, a plain tensor.
+    pub(crate) gradient: Tensor<2>,
+}
+
+/// Sum of the cross-entropies of all rows with a target, divided by `divisor`.
+pub(crate) fn cross_entropy(
+    op: &Op,
+    logits: Tensor<2>,
+    targets: Tokens,
+    divisor: u64,
+) -> Result<LossGradient, RuntimeError> {
+    let [rows, classes] = logits.dims();
+    check_ids(op, &targets.ids, classes, Some(IGNORED_TARGET))?;
+    let weight = 1.0 / divisor as f32;
+    let plain = logits.clone().inner();
+    let device = plain.device();
+    let mut gradient = floats(plain);
+    let mut sum = 0.0f64;
+    for (row, target) in gradient.chunks_exact_mut(classes).zip(targets.ids.iter()) {
+        if *target == IGNORED_TARGET {
+            row.fill(0.0);
+            continue;
+        }
+        let logit = row[*target as usize];
+        sum += f64::from(kernel::softmax(row) - logit);
+        row[*target as usize] -= 1.0;
+        row.iter_mut().for_each(|x| *x *= weight);
+    }
+    let gradient = from_floats(gradient, [rows, classes], &device);
+    Ok(LossGradient { value: (sum / divisor as f64) as f32, logits, gradient })
+}

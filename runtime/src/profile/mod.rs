@@ -1,0 +1,225 @@
+//! Measures this machine: what the simulator predicts from.
+//!
+//! Every operator is run through the interpreter that also trains, one rank pinned to one core, on inputs that were just
+//! computed and weights that the caches may have lost. The backward time of an operator is that of a vector-Jacobian
+//! product through it, less one through nothing, so that the times of a segment's operators add up to the segment's time.
+//! All points take turns, round after round, so that a disturbance of the machine does not fall on one of them; reported
+//! are medians and median absolute deviations.
+
+mod cases;
+mod tables;
+mod turn;
+
+use std::time::Instant;
+
+use cutplane_record::{DeviceProfile, OperatorCurve, OperatorPoint, PROFILE_FORMAT, PROFILE_VERSION, Provenance};
+
+use crate::backend::{Backend, run_pinned};
+use crate::error::RuntimeError;
+use crate::exec::measure_links;
+use crate::memory::RankMemory;
+use cases::Case;
+use turn::{Bench, Pool, Sample};
+
+/// What to measure, and for how long.
+pub struct ProfileOptions<'a> {
+    /// Name of the device model that the profile is for.
+    pub device_model: &'a str,
+    /// Ranks that will run at once: how far contention and links are measured.
+    pub ranks: usize,
+    /// Time for the operators, seconds; every point is measured three times even if that takes longer.
+    pub seconds: f64,
+    /// Told the share that is done, from 0 to 1, and what is measured now.
+    pub progress: &'a mut (dyn FnMut(f32, &str) + Send),
+}
+
+/// Rounds that every point takes part in, whatever the time.
+const LEAST_ROUNDS: usize = 3;
+/// Micro-batches in flight in a turn.
+const IN_FLIGHT: usize = 3;
+/// Share of the progress bar that the operators take.
+const OPERATORS_SHARE: f32 = 0.7;
+
+/// Measures operators, boundaries, optimizers, contention and links.
+///
+/// # Errors
+/// [`RuntimeError`] when a rank cannot be started or a link fails.
+pub fn measure(backend: &Backend, options: ProfileOptions<'_>) -> Result<DeviceProfile, RuntimeError> {
+    let ProfileOptions { device_model, ranks, seconds, progress } = options;
+    let started = Instant::now();
+    let cases = cases::all().expect("the cases are well formed");
+    let pool = Pool::new();
+    let (mut operators, optimizers) = run_pinned(0, || {
+        let mut operators = curves(&cases, backend, &pool, seconds, progress);
+        progress(OPERATORS_SHARE, "segment boundaries");
+        operators.extend(tables::boundary_and_load(backend, &pool));
+        progress(OPERATORS_SHARE + 0.05, "optimizers");
+        (operators, tables::optimizers(backend, &pool))
+    })?;
+    operators.sort_by(|a, b| a.operator.cmp(&b.operator));
+    progress(OPERATORS_SHARE + 0.1, "contention");
+    let contention = tables::contention(backend, ranks.max(1))?;
+    let share = OPERATORS_SHARE + 0.15;
+    let (messages, all_reduce) =
+        measure_links(ranks, &mut |done| progress(share + (1.0 - share) * done as f32, "links between ranks"))?;
+    progress(1.0, "done");
+    Ok(DeviceProfile {
+        format: PROFILE_FORMAT.to_owned(),
+        version: PROFILE_VERSION,
+        device_model: device_model.to_owned(),
+        backend: backend.name().to_owned(),
+        provenance: Provenance::capture(),
+        measured_in_s: started.elapsed().as_secs_f64(),
+        operators,
+        optimizers,
+        contention,
+        messages,
+        all_reduce,
+    })
+}
+
+/// Measures all cases, in rounds.
+fn curves(
+    cases: &[Case],
+    backend: &Backend,
+    pool: &Pool,
+    seconds: f64,
+    progress: &mut (dyn FnMut(f32, &str) + Send),
+) -> Vec<OperatorCurve> {
+    let memory = RankMemory::enter();
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); cases.len()];
+    let started = Instant::now();
+    for round in 0.. {
+        let (spent, rounds) = (started.elapsed().as_secs_f64(), f64::from(round));
+        // Another round is begun only if it will end in time.
+        if round as usize >= LEAST_ROUNDS && spent * (rounds + 1.0) / rounds > seconds {
+            break;
+        }
+        for (index, (case, samples)) in cases.iter().zip(&mut samples).enumerate() {
+            if index % 16 == 0 {
+                let of_rounds = (rounds + index as f64 / cases.len() as f64) / LEAST_ROUNDS as f64;
+                let of_time = started.elapsed().as_secs_f64() / seconds;
+                progress(of_rounds.min(of_time).min(1.0) as f32 * OPERATORS_SHARE, case.key.operator);
+            }
+            samples.extend(Bench::new(case, backend, pool, memory).turn(IN_FLIGHT));
+        }
+    }
+    let mut curves: Vec<OperatorCurve> = Vec::new();
+    for (case, samples) in cases.iter().zip(&samples) {
+        let point = point(case, samples);
+        match curves.iter_mut().find(|curve| curve.operator == case.key.operator) {
+            Some(curve) => curve.points.push(point),
+            None => curves.push(OperatorCurve { operator: case.key.operator.to_owned(), points: vec![point] }),
+        }
+    }
+    curves
+}
+
+fn point(case: &Case, samples: &[Sample]) -> OperatorPoint {
+    let times = |of: fn(&Sample) -> f64| tables::median(&samples.iter().map(of).collect::<Vec<_>>());
+    let (forward_ns, forward_mad_ns) = times(|sample| sample.forward_ns);
+    let (backward_ns, backward_mad_ns) = times(|sample| sample.backward_ns);
+    OperatorPoint {
+        axes: case.key.axes.clone(),
+        work: case.key.work,
+        forward_ns,
+        forward_mad_ns,
+        backward_ns: backward_ns.max(0.0),
+        backward_mad_ns,
+        kept_bytes: times(|sample| sample.kept as f64).0.max(0.0),
+        workspace_bytes: times(|sample| sample.workspace as f64).0.max(0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use cutplane_graph::{InputRole, ModelGraph, ModelSource, OpId, Overrides, ParamId};
+    use cutplane_plan::{Optimizer, Segment};
+
+    use super::*;
+    use crate::{HostTensor, OptimizerSettings, SegmentRunner, init::initial_weight};
+
+    fn model(name: &str, layers: u64, sequence_length: u64) -> Arc<ModelGraph> {
+        let overrides = Overrides { layers: Some(layers), ..Overrides::default() };
+        let source = ModelSource::BuiltIn { name: name.to_owned(), overrides, sequence_length };
+        Arc::new(cutplane_zoo::build(&source).expect("a built-in model"))
+    }
+
+    fn whole(model: &Arc<ModelGraph>) -> SegmentRunner {
+        let segment = Segment {
+            stage: 0,
+            ops: model.op_ids().collect(),
+            inputs: model.inputs().collect(),
+            outputs: model.outputs().to_vec(),
+            params: (0..model.params().len()).map(ParamId::new).collect(),
+        };
+        let weights = |id| initial_weight(model.param(id), 1);
+        let settings = OptimizerSettings::new(Optimizer::Sgd, 1e-4);
+        SegmentRunner::new(model.clone(), segment, &Backend::cpu(), &weights, settings).expect("the weights fit")
+    }
+
+    fn step(runner: &mut SegmentRunner, model: &ModelGraph, batch: usize) -> [Vec<f64>; 2] {
+        let feed = |id| {
+            let dims = model.value(id).ty.dims.iter().map(|dim| *dim as usize);
+            let shape: Vec<usize> = std::iter::once(batch).chain(dims).collect();
+            let limit = if model.value(id).role == Some(InputRole::TokenTypes) { 2 } else { 250 };
+            (id, HostTensor::i32(shape.clone(), (0..shape.iter().product()).map(|i| (i * 7919 % limit) as i32).collect()))
+        };
+        let mut times = [Vec::new(), Vec::new()];
+        for micro_batch in 0..3 {
+            let inputs = model.inputs().map(feed).collect();
+            let started = Instant::now();
+            runner.forward(micro_batch, inputs).expect("forward");
+            times[0].push(started.elapsed().as_nanos() as f64);
+        }
+        for micro_batch in (0..3).rev() {
+            let started = Instant::now();
+            runner.backward(micro_batch, Vec::new(), 1.0).expect("backward");
+            times[1].push(started.elapsed().as_nanos() as f64);
+        }
+        times
+    }
+
+    /// Sums of the operators' times and times of the whole, each forward and backward, measured in turns.
+    fn sums_and_wholes(model: &Arc<ModelGraph>, batch: u64, rounds: usize) -> ([f64; 2], [f64; 2]) {
+        let (backend, pool) = (Backend::cpu(), Pool::new());
+        let mut distinct: BTreeMap<String, (Case, f64, Vec<Sample>)> = BTreeMap::new();
+        for op in model.op_ids().map(|id: OpId| model.op(id)) {
+            let case = Case::new(op.kind.clone(), batch, &model.value(op.inputs[0]).ty.dims).expect("the model built");
+            distinct.entry(format!("{:?}", case.key)).or_insert((case, 0.0, Vec::new())).1 += 1.0;
+        }
+        let mut runner = whole(model);
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (case, _, samples) in distinct.values_mut() {
+                samples.extend(Bench::new(case, &backend, &pool, None).turn(IN_FLIGHT));
+            }
+            let [forward, backward] = step(&mut runner, model, batch as usize);
+            times[0].extend(forward);
+            times[1].extend(backward);
+        }
+        let mut sums = [0.0; 2];
+        for (case, count, samples) in distinct.values() {
+            let point = point(case, samples);
+            eprintln!("   {count} x {:?} {:.3} + {:.3}", case.key, point.forward_ns / 1e6, point.backward_ns / 1e6);
+            sums[0] += count * point.forward_ns;
+            sums[1] += count * point.backward_ns;
+        }
+        (sums, times.map(|times| tables::median(&times).0))
+    }
+
+    #[test]
+    fn the_operators_of_a_segment_add_up_to_the_segment() {
+        run_pinned(0, || {
+            for (name, batch) in [("gpt-mini", 1), ("gpt-mini", 4), ("bert-mini", 2), ("gpt-nano", 4)] {
+                let model = model(name, 2, if name == "gpt-nano" { 64 } else { 128 });
+                let (sums, wholes) = sums_and_wholes(&model, batch, 8);
+                eprintln!("{name} {batch} {sums:?} {wholes:?} {:.3} {:.3} {:.3}", sums[0] / wholes[0], sums[1]/ wholes[1], (sums[0] + sums[1]) / (wholes[0] + wholes[1]));
+            }
+        })
+        .expect("starts");
+    }
+}
