@@ -9,17 +9,18 @@ use cutplane_benches::bare::{BareLoop, Sizes};
 use cutplane_benches::plans::Setting;
 use cutplane_graph::Overrides;
 use cutplane_record::Summary;
+use cutplane_runtime::allocator;
 use cutplane_runtime::backend::run_pinned;
 
 #[global_allocator]
-static ALLOCATOR: cutplane_runtime::memory::TrackingAllocator<mimalloc::MiMalloc> =
-    cutplane_runtime::memory::TrackingAllocator::new(mimalloc::MiMalloc);
+static ALLOCATOR: allocator::Allocator = allocator::NEW;
 
 const PLANS: [&str; 4] = ["single", "dp2", "pp2-1f1b-m8", "pp2-fill-drain-m8"];
 const BATCH: usize = 16;
 const SIZES: Sizes = Sizes { layers: 8, hidden: 384, heads: 6, vocab: 256, sequence: 128 };
 
 fn main() {
+    allocator::keep_freed_memory();
     let rounds: usize = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(8);
     let setting = Setting::new("gpt-mini", Overrides::default(), "cpu:2", SIZES.sequence as u64, BATCH as u64);
     let mut runs: Vec<_> = PLANS.iter().map(|name| setting.start(name)).collect();

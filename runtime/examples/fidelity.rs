@@ -14,13 +14,13 @@ use cutplane_record::{DeviceProfile, OperatorCurve, OperatorPoint};
 use cutplane_runtime::backend::run_pinned;
 use cutplane_runtime::init::initial_weight;
 use cutplane_runtime::profile::{ProfileOptions, measure};
-use cutplane_runtime::{Backend, HostTensor, OptimizerSettings, SegmentRunner};
+use cutplane_runtime::{Backend, HostTensor, OptimizerSettings, SegmentRunner, allocator};
 
 #[global_allocator]
-static ALLOCATOR: cutplane_runtime::memory::TrackingAllocator<mimalloc::MiMalloc> =
-    cutplane_runtime::memory::TrackingAllocator::new(mimalloc::MiMalloc);
+static ALLOCATOR: allocator::Allocator = allocator::NEW;
 
 fn main() {
+    allocator::keep_freed_memory();
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().map_or(20.0, |text| text.parse().expect("seconds"));
     let names: Vec<String> = arguments.collect();

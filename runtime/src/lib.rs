@@ -7,6 +7,7 @@
 //! - [`comm`]: messages and collectives between ranks. [`exec`]: the interpreter of a rank's program.
 //! - [`data`]: text to micro-batches. [`profile`]: what is measured of this machine.
 
+pub mod allocator;
 pub mod backend;
 pub mod comm;
 pub mod data;

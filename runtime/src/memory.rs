@@ -139,8 +139,9 @@ impl RankMemory {
 mod tests {
     use super::*;
 
+    /// The allocator of the command line tool, so that what tests time is what runs.
     #[global_allocator]
-    static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
+    static ALLOCATOR: TrackingAllocator<mimalloc::MiMalloc> = TrackingAllocator::new(mimalloc::MiMalloc);
 
     #[test]
     fn live_and_peak_follow_large_buffers() {

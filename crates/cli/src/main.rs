@@ -12,8 +12,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "runtime")]
 #[global_allocator]
-static ALLOCATOR: cutplane_runtime::memory::TrackingAllocator<mimalloc::MiMalloc> =
-    cutplane_runtime::memory::TrackingAllocator::new(mimalloc::MiMalloc);
+static ALLOCATOR: cutplane_runtime::allocator::Allocator = cutplane_runtime::allocator::NEW;
 
 /// Cuts a neural network into pieces, places them on devices, predicts the step time, and runs the plan.
 #[derive(Debug, Parser)]
@@ -37,6 +36,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "runtime")]
+    cutplane_runtime::allocator::keep_freed_memory();
     let result = match Cli::parse().verb {
         Verb::Models(verb) => verb.run(),
         #[cfg(feature = "runtime")]

@@ -111,7 +111,11 @@ fn a_barrier_holds_everybody<C: Communicator>(world: Vec<C>) {
     });
     let last = times.iter().map(|(came, ..)| *came).max().expect("some rank");
     assert!(times.iter().all(|(_, _, left)| *left >= last));
-    assert!(times.iter().all(|(came, waited, _)| *waited >= last - *came), "the wait reaches up to the last arrival");
+    // Half, because a busy machine may stop a thread between looking at the clock and arriving.
+    let long = |(came, waited, left): &(Instant, Duration, Instant)| {
+        (last.duration_since(*came) / 2..=left.duration_since(*came)).contains(waited)
+    };
+    assert!(times.iter().all(long), "the wait reaches up to the last arrival: {times:?}");
 }
 
 fn mismatched_sizes_are_refused_everywhere<C: Communicator>(world: Vec<C>) {
@@ -128,9 +132,11 @@ fn a_missing_peer_is_named_in_time<C: Communicator>(world: Vec<C>) {
     let group = ranks(0..world.len() as u32);
     let start = Instant::now();
     let last = Rank(world.len() as u32 - 1);
+    let all_done = std::sync::Barrier::new(world.len());
     on_all(world, |comm| {
+        // The last rank stays until the others have given up: it is late, not gone.
         if comm.rank() == last {
-            std::thread::sleep(Duration::from_millis(450));
+            all_done.wait();
             return;
         }
         let Err(CommError::Timeout { rank, peers, .. }) = comm.all_reduce(&group, &mut [1.0]) else { panic!("waits") };
@@ -139,6 +145,7 @@ fn a_missing_peer_is_named_in_time<C: Communicator>(world: Vec<C>) {
             panic!("waits")
         };
         assert_eq!((peers, what.as_str()), (vec![last], "message 9"));
+        all_done.wait();
     });
     assert!(start.elapsed() < Duration::from_secs(5));
 }

@@ -26,8 +26,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// Update rule with its numbers.
     pub optimizer: OptimizerSettings,
-    /// The core of each rank, counted among the cores of this process; empty: rank `i` runs on core `i` modulo their
-    /// number.
+    /// The core of each rank, counted among the cores of this process; a rank beyond the list runs on
+    /// the core of its own number, modulo the number of cores.
     pub cores: Vec<usize>,
     /// How long a rank waits for a peer, and how much of that it spends looking. With more ranks than cores no rank looks.
     pub comm: CommOptions,

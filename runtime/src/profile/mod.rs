@@ -166,7 +166,13 @@ mod tests {
             let dims = model.value(id).ty.dims.iter().map(|dim| *dim as usize);
             let shape: Vec<usize> = std::iter::once(batch).chain(dims).collect();
             let limit = if model.value(id).role == Some(InputRole::TokenTypes) { 2 } else { 250 };
-            (id, HostTensor::i32(shape.clone(), (0..shape.iter().product()).map(|i| (i * 7919 % limit) as i32).collect()))
+            (
+                id,
+                HostTensor::i32(
+                    shape.clone(),
+                    (0..shape.iter().product()).map(|i| (i * 7919 % limit) as i32).collect(),
+                ),
+            )
         };
         let mut times = [Vec::new(), Vec::new()];
         for micro_batch in 0..3 {
@@ -204,22 +210,19 @@ mod tests {
         let mut sums = [0.0; 2];
         for (case, count, samples) in distinct.values() {
             let point = point(case, samples);
-            eprintln!("   {count} x {:?} {:.3} + {:.3}", case.key, point.forward_ns / 1e6, point.backward_ns / 1e6);
             sums[0] += count * point.forward_ns;
             sums[1] += count * point.backward_ns;
         }
         (sums, times.map(|times| tables::median(&times).0))
     }
 
+    /// On a quiet machine the sums are within 5% of the wholes; the bounds leave room for one that is not.
     #[test]
     fn the_operators_of_a_segment_add_up_to_the_segment() {
-        run_pinned(0, || {
-            for (name, batch) in [("gpt-mini", 1), ("gpt-mini", 4), ("bert-mini", 2), ("gpt-nano", 4)] {
-                let model = model(name, 2, if name == "gpt-nano" { 64 } else { 128 });
-                let (sums, wholes) = sums_and_wholes(&model, batch, 8);
-                eprintln!("{name} {batch} {sums:?} {wholes:?} {:.3} {:.3} {:.3}", sums[0] / wholes[0], sums[1]/ wholes[1], (sums[0] + sums[1]) / (wholes[0] + wholes[1]));
-            }
-        })
-        .expect("starts");
+        crate::allocator::keep_freed_memory();
+        let (sums, wholes) = run_pinned(0, || sums_and_wholes(&model("gpt-mini", 2, 128), 2, 6)).expect("starts");
+        for (sum, whole) in sums.into_iter().zip(wholes) {
+            assert!((0.6..1.6).contains(&(sum / whole)), "operators {sums:?} ns, whole {wholes:?} ns");
+        }
     }
 }

@@ -11,19 +11,32 @@ use crate::memory::RankMemory;
 use crate::ops::{self, Matrix, Output, Tokens, Value, Weight, from_floats};
 use crate::segment::{accumulate, seed};
 
+/// What is read before a pass, bytes. Inside a model, the weights, the gradients and what the forward pass has left are no
+/// longer in the caches when an operator comes to its turn; only its input is.
+const EVICT: usize = 16 << 20;
+
 /// Numbers between -1 and 1 to fill tensors with.
-pub(crate) struct Pool(Vec<f32>);
+pub(crate) struct Pool {
+    noise: Vec<f32>,
+    other: Vec<f32>,
+}
 
 impl Pool {
     pub(crate) fn new() -> Self {
         let noise = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        Self((0..1 << 16).map(noise).collect())
+        Self { noise: (0..1 << 16).map(noise).collect(), other: vec![1.0; EVICT / 4] }
+    }
+
+    /// Fills the caches with other things.
+    fn evict(&self) {
+        let lines = self.other.iter().step_by(16);
+        std::hint::black_box(lines.sum::<f32>());
     }
 
     pub(crate) fn floats(&self, count: usize) -> Vec<f32> {
         let mut data = Vec::with_capacity(count);
         while data.len() < count {
-            data.extend_from_slice(&self.0[..self.0.len().min(count - data.len())]);
+            data.extend_from_slice(&self.noise[..self.noise.len().min(count - data.len())]);
         }
         data
     }
@@ -124,6 +137,7 @@ impl<'a> Bench<'a> {
     }
 
     fn forward(&self) -> Recorded {
+        self.pool.evict();
         let inputs: Vec<Value> = self.leaves.iter().map(|leaf| self.fresh(leaf)).collect();
         let model = &self.case.model;
         let op = model.op(OpId::new(0));
@@ -141,6 +155,7 @@ impl<'a> Bench<'a> {
 
     fn backward(&mut self, record: Recorded) -> Sample {
         let mut sample = record.sample;
+        self.pool.evict();
         let (before, plain) = (self.live(), self.device.clone().inner());
         self.memory.inspect(RankMemory::reset_peak);
         let upstream = |rows: &Tensor<2>| {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{ModelSource, Overrides};
-use cutplane_plan::{Action, Optimizer, Program, Schedule};
+use cutplane_plan::{Action, GroupId, Optimizer, Program, Schedule};
 use cutplane_runtime::RuntimeError;
 use cutplane_runtime::comm::CommOptions;
 use cutplane_runtime::data::{Batches, TextData};
@@ -56,6 +56,26 @@ fn a_failed_instruction_ends_the_other_ranks_at_once() {
     let error = run.step().expect_err("fails").to_string();
     assert!(begin.elapsed() < Duration::from_secs(20), "long before the timeout of a minute");
     assert!(error.starts_with("rank 1: instruction i") && error.contains("forward of micro-batch 7: value"), "{error}");
+}
+
+#[test]
+fn a_panic_is_an_error_of_its_rank() {
+    let subject = subject("gpt-nano");
+    let mut program = (*program(&subject, cut("dp2", 1, 2, 1, Schedule::FillDrain), Optimizer::Sgd)).clone();
+    for instruction in &mut program.ranks[1].instructions {
+        if let Action::AllReduce { group } = &mut instruction.action {
+            // No such group: the index is out of bounds.
+            *group = GroupId(99);
+        }
+    }
+    let mut run = start(&subject, Arc::new(program), &options(Optimizer::Sgd));
+    let begin = Instant::now();
+    let error = run.step().expect_err("panics").to_string();
+    assert!(begin.elapsed() < Duration::from_secs(20), "rank 0 does not wait for the timeout");
+    assert!(
+        error.starts_with("rank 1: instruction i") && error.contains("all-reduce of group 99: panicked: "),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! The executor: every plan trains as the unpartitioned model does; failures end a run; timelines are whole.
 
+use cutplane_runtime::memory::TrackingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
+
 mod equality;
 mod failures;
 mod plans;

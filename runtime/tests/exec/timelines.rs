@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cutplane_plan::{Action, Optimizer, Schedule};
+use cutplane_plan::{Action, Optimizer, Schedule, state_bytes};
 use cutplane_record::{Comparison, Source, Timeline};
 use cutplane_runtime::exec::Run;
-use cutplane_units::Nanos;
+use cutplane_units::{Bytes, Nanos};
 
-use crate::plans::{cut, options, program, subject};
+use crate::plans::{Cut, cut, options, program, subject};
 
 #[test]
 fn every_instruction_has_one_span_and_spans_of_a_rank_follow_each_other() {
@@ -75,5 +75,34 @@ fn several_runs_take_turns() {
         let [first, second] = &mut runs;
         let (a, b) = (first.step().expect("a step").loss, second.step().expect("a step").loss);
         assert!((a - b).abs() <= 1e-5 * b, "{a} and {b}");
+    }
+}
+
+/// Peak memory of every rank in each of four steps.
+fn peaks(cut: Cut) -> Vec<Vec<Bytes>> {
+    let subject = subject("gpt-nano");
+    let program = program(&subject, cut, Optimizer::AdamW);
+    let options = options(Optimizer::AdamW);
+    let mut run =
+        Run::start(subject.model.clone(), program.clone(), subject.batches.clone(), &options).expect("starts");
+    let steps: Vec<Vec<Bytes>> = (0..4).map(|_| run.step().expect("a step").timeline.peak_memory).collect();
+    for (rank, peak) in program.ranks.iter().zip(&steps[3]) {
+        let params = program.segments[rank.stage].params.iter().copied();
+        let state = state_bytes(&subject.model, params, Optimizer::AdamW);
+        // Buffers under 1 KiB, such as biases, are not counted.
+        assert!(peak.as_f64() > 0.9 * state.as_f64(), "{peak} against a state of {state}");
+    }
+    steps
+}
+
+#[test]
+fn peak_memory_is_that_of_the_rank_and_messages_do_not_leak_into_it() {
+    let single = peaks(cut("single", 1, 1, 1, Schedule::FillDrain));
+    let pipeline = peaks(cut("pp2-1f1b-m4", 2, 1, 4, Schedule::OneFOneB));
+    for rank in 0..2 {
+        assert!(pipeline[3][rank] < single[3][0], "half the model on each: {pipeline:?}, {single:?}");
+        // What a rank sends it frees; what it receives it frees later: both accounts end where they began.
+        let (second, last) = (pipeline[1][rank].as_f64(), pipeline[3][rank].as_f64());
+        assert!((last / second - 1.0).abs() < 0.02, "rank {rank}: {pipeline:?}");
     }
 }

@@ -21,8 +21,9 @@
 //! `m + p - 1` periods when stages are equal) or of the slowest link, or, under 1F1B, at the pace at which a stage gets
 //! its gradients back, because stage `s` has at most `p - s` micro-batches under way. Fill-drain has no such limit.
 //!
-//! Not in it: overlap of the all-reduce of one stage with the drain of another (the engine knows it), and values that
-//! skip a stage, which are priced as if they were handed from stage to stage.
+//! Not in it, and known to the engine: overlap of the all-reduce of one stage with the drain of another; fill-drain's
+//! two paces where forward and backward are slowest on different stages (`B` takes them together and is too short);
+//! values that skip a stage, which are priced as if they were handed from stage to stage.
 
 use std::rc::Rc;
 

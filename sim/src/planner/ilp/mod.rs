@@ -146,9 +146,14 @@ impl Proof<'_, '_> {
             let Solved { cuts, bound, timed_out } = if columns.is_empty() {
                 Solved { cuts: None, bound: None, timed_out: false }
             } else {
-                let limits = SolverLimits { seconds, relative_gap: self.budget.relative_gap, seed: self.budget.seed };
                 let start = start.map(|cuts| path(costs, &cuts));
-                Model::new(costs, floor, &columns, objective).solve(costs, start.as_deref(), limits)?
+                let attempt = |presolve| {
+                    let SearchBudget { relative_gap, seed, .. } = *self.budget;
+                    let limits = SolverLimits { seconds, relative_gap, seed, presolve };
+                    Model::new(costs, floor, &columns, objective).solve(costs, start.as_deref(), limits)
+                };
+                // HiGHS now and then refuses its own answer over a row off by a little more than the tolerance.
+                attempt(true).or_else(|_| attempt(false))?
             };
             if let Some(cuts) = cuts {
                 self.offer(costs, cuts);
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn the_whole_model_equals_all_splits() {
         let (mut solved, mut infeasible) = (0, 0);
-        let limits = SolverLimits { seconds: 10.0, relative_gap: 0.0, seed: 0 };
+        let limits = SolverLimits { seconds: 10.0, relative_gap: 0.0, seed: 0, presolve: true };
         for seed in 0..100 {
             let instance = Instance::random(seed, 3..8, 3);
             let problem = instance.problem();
@@ -192,11 +197,13 @@ mod tests {
                 };
                 let columns = columns(&costs, &floor, u64::MAX, None);
                 let answer = Model::new(&costs, &floor, &columns, floor.step(&costs)).solve(&costs, None, limits);
-                let answer = answer.expect("an answer").cuts.and_then(|cuts| costs.estimate(&cuts));
-                let total = answer.map(|estimate| estimate.total);
+                let Solved { cuts, bound, .. } = answer.expect("an answer");
+                let total = cuts.and_then(|cuts| costs.estimate(&cuts)).map(|estimate| estimate.total);
                 match (best, total) {
                     (Some(best), Some(total)) => {
-                        assert!(total.abs_diff(best) as f64 <= 2e-6 * best as f64 + 1.0, "seed {seed}: {best} {total}");
+                        let (total, bound) = (total as f64, bound.expect("a bound") as f64);
+                        let near = |value: f64| (value - best as f64).abs() <= 2e-6 * best as f64 + 20.0;
+                        assert!(near(total) && near(bound), "seed {seed}: {best} {total} {bound}");
                         solved += 1;
                     }
                     other => assert_eq!(other, (None, None), "seed {seed}: {candidate:?}"),

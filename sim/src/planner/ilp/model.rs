@@ -29,8 +29,9 @@ use crate::planner::error::PlanError;
 use crate::planner::estimate::{StageCut, StepCosts};
 use crate::planner::window::Floor;
 
-/// The step time that stands for one incumbent in the model: keeps coefficients in the range that solvers like.
-const SCALE: f64 = 1e4;
+/// Value of the incumbent's step time in units of the model. HiGHS accepts rows that are off by 1e-6: at this scale that
+/// is 1e-8 of the step time, and far enough above the rounding of its own arithmetic.
+const SCALE: f64 = 100.0;
 
 /// What HiGHS is told.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,7 @@ pub(super) struct SolverLimits {
     pub(super) seconds: f64,
     pub(super) relative_gap: f64,
     pub(super) seed: u32,
+    pub(super) presolve: bool,
 }
 
 /// What HiGHS found.
@@ -188,6 +190,7 @@ impl<'c> Model<'c> {
         model.make_quiet();
         model.set_threads(NonZeroU32::MIN);
         model.set_option("parallel", "off");
+        model.set_option("presolve", if limits.presolve { "choose" } else { "off" });
         model.set_option("random_seed", i32::try_from(limits.seed).unwrap_or(i32::MAX));
         model.set_option("mip_rel_gap", limits.relative_gap);
         model.set_option("time_limit", limits.seconds);

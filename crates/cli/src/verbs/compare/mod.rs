@@ -80,7 +80,6 @@ impl Compare {
         let names = self.plan_names(&devices);
         let provenance = Provenance::capture();
         let folder = output::default_folder(self.out.as_ref(), provenance.day(), model.name());
-        output::prepare_folder(&folder)?;
         let limits = SearchSpace::default();
         let (global_batch, optimizer) = (self.work.batch, self.work.optimizer);
         let draft = Problem {
@@ -94,6 +93,7 @@ impl Compare {
             limits,
         };
         plans::refuse_bad_names(&draft, &names)?;
+        output::prepare_folder(&folder)?;
         let pricing = if self.fresh_profile {
             pricing::fresh(&devices, &pricing::cache_path(&devices)?)?
         } else {
