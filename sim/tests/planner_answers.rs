@@ -99,11 +99,12 @@ fn links_beside_computing_can_set_the_pace() {
     cost.wire_per_byte = 10.0;
     let devices = cluster(&[("fast", AMPLE), ("fast", AMPLE)]);
     let problem = Problem { limits: only(2, 1, 4, Schedule::FillDrain), ..problem(&model, &devices, 4) };
-    // t0 = 60 + 2 + 32 = 94, t1 = 60 + 2 + 4 = 66; each message takes 32 + (5 + 320) + 32; the link's transfer binds.
+    // t0 = 60 + 2 + 32 = 94, t1 = 60 + 2 + 4 = 66; each message takes 32 + (5 + 320) + 32; the link's transfers bind,
+    // first of all activations, then of all gradients.
     for outcome in plan_all(&problem, &cost) {
-        assert_eq!(outcome.objective, Nanos::new(94 + 66 + 2 * 389 + 3 * 320 + 144));
+        assert_eq!(outcome.objective, Nanos::new(94 + 66 + 2 * 389 + 3 * 640 + 144));
         let why = &outcome.plan.search.as_ref().expect("a record").why;
-        assert_eq!(why[0], "the link from stage 0 to stage 1 sets the pace: 320 ns a micro-batch");
+        assert_eq!(why[0], "the link from stage 0 to stage 1 sets the pace: 640 ns a micro-batch");
     }
 }
 

@@ -1,7 +1,5 @@
-//! GPT-2 small on simulated A100s: planned in under a second to a proven gap of 0.1%.
+//! GPT-2 small on simulated A100s: planned to a proven gap of 0.1%. How fast, the bench `planner` says.
 #![cfg(feature = "ilp")]
-
-use std::time::Instant;
 
 use cutplane_graph::{DeviceGraph, Dtype, ModelSource, Overrides};
 use cutplane_plan::{Optimizer, StopReason, lower, verify};
@@ -25,38 +23,23 @@ fn plan_on(devices: usize, limits: SearchSpace, optimizer: Optimizer) {
         precision: Dtype::Bf16,
         limits,
     };
-    // The machine may be busy: the fastest of three.
-    let timed = || {
-        let started = Instant::now();
-        let outcome = Ilp.plan(&problem, &Roofline::new(), &SearchBudget::default()).expect("a plan");
-        (started.elapsed().as_secs_f64(), outcome)
-    };
-    let runs = [timed(), timed(), timed()];
-    let (seconds, outcome) = runs.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("three runs");
+    let outcome = Ilp.plan(&problem, &Roofline::new(), &SearchBudget::default()).expect("a plan");
     let gap = outcome.gap().expect("a bound");
-    println!(
-        "{devices} devices: {} {} gap {gap:.5} {:?} {seconds:.3} s, {} ops",
-        outcome.plan.name,
-        outcome.objective,
-        outcome.stop,
-        model.ops().len()
-    );
     let verified = verify(&outcome.plan, &model, &devices_graph).expect("a sound plan");
     lower(&verified).expect("a program");
     assert!(gap <= 1e-3, "gap {gap}");
     assert!(matches!(outcome.stop, StopReason::ProvenOptimal | StopReason::GapReached));
-    assert!(seconds < 1.0, "{seconds} s");
 }
 
 #[test]
-fn gpt2_small_is_planned_in_under_a_second() {
+fn gpt2_small_is_planned_to_a_proven_gap() {
     for devices in [2, 4, 8, 16] {
         plan_on(devices, SearchSpace::default(), Optimizer::AdamW);
     }
 }
 
 #[test]
-fn pipelines_alone_are_planned_in_under_a_second() {
+fn pipelines_alone_are_planned_to_a_proven_gap() {
     for devices in [2, 4, 8, 16] {
         let limits = SearchSpace { data_degrees: Some(vec![1]), ..SearchSpace::default() };
         plan_on(devices, limits, Optimizer::Sgd);

@@ -37,8 +37,8 @@ impl fmt::Display for Shortfall {
         let Self { device, device_model, configuration, stage, needed, available } = self;
         write!(
             f,
-            "device '{device}' ({device_model}) has {available} of memory, but stage {stage} of {configuration} needs {needed}: \
-             {} bytes too much",
+            "device '{device}' ({device_model}) has {available} of memory, but stage {stage} of {configuration} needs \
+             {needed}: {} bytes too much",
             self.missing().get()
         )
     }

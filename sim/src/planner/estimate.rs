@@ -4,8 +4,9 @@
 //! - `t_s` the forward and backward time of one micro-batch on stage `s`: operators, segment overhead, loading of inputs,
 //!   and, on devices that do not communicate beside computing, sending and receiving; stretched by the contention of the
 //!   ranks that work on the host at the same time,
-//! - `w_s` the time of the activation into stage `s` and of its gradient back, latency included, and `x_s` the longer of
-//!   the two transfers without latency,
+//! - `w_s` the time of the activation into stage `s` and of its gradient back, latency included,
+//! - `x_s` the longer of the two transfers, without latency; their sum under fill-drain, where all activations come before
+//!   all gradients, and where activations from one neighbour and gradients from the other share a link,
 //! - `g_s` the all-reduce of the stage's gradients over its replicas, that of tied parameters over all their holders, and
 //!   the optimizer step,
 //!
@@ -47,7 +48,7 @@ pub(super) struct StageCut {
 pub(super) struct Wire {
     /// `w`: both messages from start to end, ns.
     pub(super) both_ways: u64,
-    /// `x`: the longer transfer, ns.
+    /// `x`: how long the link is busy at least for each micro-batch, ns.
     pub(super) transfer: u64,
 }
 

@@ -185,6 +185,26 @@ impl<'a> Fleet<'a> {
         self.to_lanes(&pairs, true)
     }
 
+    /// Whether the activation into the stage at `position`, and the gradient back, share a link with the messages between
+    /// that stage, or the one before, and its other neighbour. With several classes it is taken for granted.
+    pub(super) fn shares_links(&self, configuration: &Configuration, position: usize) -> Result<bool, PlanError> {
+        let stages = configuration.stages;
+        if position == 0 || stages < 3 {
+            return Ok(false);
+        }
+        if self.classes.len() > 1 {
+            return Ok(true);
+        }
+        let device = |stage: usize| self.group(0, configuration, stage)[0];
+        let shared = |end: usize, a: usize, b: usize| -> Result<bool, PlanError> {
+            let (from_a, from_b) = (self.route(device(a), device(end))?, self.route(device(b), device(end))?);
+            Ok(from_a.links.iter().any(|link| from_b.links.contains(link)))
+        };
+        let behind = position + 1 < stages && shared(position, position - 1, position + 1)?;
+        let before = position > 1 && shared(position - 1, position, position - 2)?;
+        Ok(behind || before)
+    }
+
     fn to_lanes(&self, pairs: &[(DeviceId, DeviceId)], together: bool) -> Result<Vec<Lane>, PlanError> {
         let mut users: HashMap<LinkId, u32> = HashMap::new();
         let routes: Vec<_> = pairs.iter().map(|(from, to)| self.route(*from, *to)).collect::<Result<_, _>>()?;

@@ -9,12 +9,12 @@ use cutplane_graph::DeviceId;
 use cutplane_units::{Bytes, Nanos};
 
 use super::blocks::Blocks;
-use super::configuration::Configuration;
+use super::configuration::{Configuration, ScheduleKey};
 use super::error::PlanError;
 use super::estimate::{StepCosts, Wire};
 use super::fleet::{Fleet, GroupKey, Lane, LaneKey};
 use super::problem::Problem;
-use super::tables::{Holdings, IntervalWork, Table, Traffic, holdings_table, in_flight_table, work_table};
+use super::tables::{Crossing, Holdings, IntervalWork, Table, Traffic, holdings_table, in_flight_table, work_table};
 use crate::cost::memory::IntervalMemory;
 use crate::cost::stage::OpPrices;
 use crate::cost::{Contention, CostModel, WorkTime};
@@ -63,7 +63,7 @@ pub(super) struct Prices<'a> {
     optimizer: Cache<usize, Table<WorkTime>>,
     all_reduce: RefCell<HashMap<GroupKey, BTreeMap<Bytes, Nanos>>>,
     tail: Cache<(usize, usize, Keys), Table<u64>>,
-    wires: Cache<(u64, LaneKey), Vec<Wire>>,
+    wires: Cache<(u64, LaneKey, bool), Vec<Wire>>,
 }
 
 impl<'a> Prices<'a> {
@@ -228,15 +228,15 @@ impl<'a> Prices<'a> {
         })
     }
 
-    fn wires(&self, batch: u64, lanes: &[Lane]) -> Result<Rc<Vec<Wire>>, PlanError> {
-        cached(&self.wires, (batch, self.fleet.lanes_key(lanes)), || {
+    fn wires(&self, batch: u64, lanes: &[Lane], in_turn: bool) -> Result<Rc<Vec<Wire>>, PlanError> {
+        cached(&self.wires, (batch, self.fleet.lanes_key(lanes), in_turn), || {
             let traffic = self.traffic(batch)?;
             let mut known = HashMap::new();
             let mut wires = Vec::with_capacity(traffic.cuts.len());
             for cut in &traffic.cuts {
                 let wire = match known.get(cut) {
                     Some(wire) => *wire,
-                    None => self.wire(lanes, cut.forward, cut.backward)?,
+                    None => self.wire(lanes, *cut, in_turn)?,
                 };
                 known.insert(*cut, wire);
                 wires.push(wire);
@@ -245,13 +245,13 @@ impl<'a> Prices<'a> {
         })
     }
 
-    /// The slowest of the lanes.
-    fn wire(&self, lanes: &[Lane], forward: Bytes, backward: Bytes) -> Result<Wire, PlanError> {
+    /// The slowest of the lanes. Activations and gradients load the link together, or `in_turn`.
+    fn wire(&self, lanes: &[Lane], cut: Crossing, in_turn: bool) -> Result<Wire, PlanError> {
         let mut slowest = Wire::default();
         for lane in lanes {
             let (from, to) = (self.fleet.device(lane.from), self.fleet.device(lane.to));
-            let mut both_ways = 0;
-            for (bytes, source, target) in [(forward, from, to), (backward, to, from)] {
+            let (mut both_ways, mut longer, mut sum) = (0, 0, 0);
+            for (bytes, source, target) in [(cut.forward, from, to), (cut.backward, to, from)] {
                 if bytes.is_zero() {
                     continue;
                 }
@@ -264,8 +264,9 @@ impl<'a> Prices<'a> {
                 if self.cost.overlaps(target) {
                     both_ways += self.cost.recv(bytes, target)?.get();
                 }
-                slowest.transfer = slowest.transfer.max(transfer);
+                (longer, sum) = (transfer.max(longer), sum + transfer);
             }
+            slowest.transfer = slowest.transfer.max(if in_turn { sum } else { longer });
             slowest.both_ways = slowest.both_ways.max(both_ways);
         }
         Ok(slowest)
@@ -296,13 +297,15 @@ impl<'a> Prices<'a> {
         }
         for position in 0..configuration.stages {
             let (mut tails, mut wires) = (Vec::new(), Vec::new());
+            let fill_drain = configuration.schedule == ScheduleKey::FillDrain;
+            let in_turn = fill_drain || self.fleet.shares_links(&configuration, position)?;
             for class in classes.clone() {
                 let usable = costs.capacities[class] > 0;
                 tails.push(if usable { self.tail(&configuration, position, class)? } else { Rc::clone(&nothing) });
                 let mut from_class = Vec::new();
                 for to in classes.clone().filter(|_| position > 0) {
                     let lanes = self.fleet.lanes(&configuration, position, class, to)?;
-                    from_class.push(self.wires(batch, &lanes)?);
+                    from_class.push(self.wires(batch, &lanes, in_turn)?);
                 }
                 wires.push(from_class);
             }

@@ -101,7 +101,7 @@ impl Fake {
             boundary_per_byte: random.pick(&[0.0, 0.1]),
             message_per_byte: random.pick(&[0.0, 10.0, 300.0]),
             latency: random.below(100_000),
-            wire_per_byte: random.pick(&[0.0, 100.0, 3000.0, 20_000.0]),
+            wire_per_byte: random.pick(&[0.0, 100.0, 3000.0, 60_000.0]),
             all_reduce_per_byte: random.pick(&[0.0, 100.0, 1000.0]),
             optimizer_per_element: random.pick(&[0.0, 100.0, 2000.0]),
             slow_factor: random.pick(&[2, 3]),

@@ -235,6 +235,7 @@ fn chosen(columns: &[Column], values: &[f64]) -> Vec<StageCut> {
     path.iter().map(|column| StageCut { end: column.end, class: column.class }).collect()
 }
 
+/// A bound in ns, with the solver's tolerance off. Step times are whole, so it is rounded up.
 fn to_nanos(value: f64, unit: f64) -> u64 {
-    (value * unit).floor().max(0.0) as u64
+    (value * unit * (1.0 - 1e-7) - 1e-3).ceil().max(0.0) as u64
 }
