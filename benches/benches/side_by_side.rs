@@ -16,7 +16,7 @@ use cutplane_runtime::backend::run_pinned;
 static ALLOCATOR: allocator::Allocator = allocator::NEW;
 
 const PLANS: [&str; 4] = ["single", "dp2", "pp2-1f1b-m8", "pp2-fill-drain-m8"];
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 const SIZES: Sizes = Sizes { layers: 8, hidden: 384, heads: 6, vocab: 256, sequence: 128 };
 
 fn main() {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cutplane_graph::{InputRole, ModelGraph, ModelSource, OpId, OpKind, ProfileKey, ValueId};
+use cutplane_graph::{InputRole, ModelGraph, ModelSource, OpId, OpKind, Overrides, ProfileKey, ValueId};
 use cutplane_plan::{Optimizer, Segment};
 use cutplane_record::{DeviceProfile, OperatorCurve, OperatorPoint};
 use cutplane_runtime::backend::run_pinned;
@@ -40,7 +40,8 @@ fn main() {
 }
 
 fn compare(profile: &DeviceProfile, name: &str, batch: u64) {
-    let source = ModelSource::BuiltIn { name: name.to_owned(), overrides: Default::default(), sequence_length: 128 };
+    let sequence_length = if name.ends_with("nano") { 64 } else { 128 };
+    let source = ModelSource::BuiltIn { name: name.to_owned(), overrides: Overrides::default(), sequence_length };
     let model = Arc::new(cutplane_zoo::build(&source).expect("a built-in model"));
     let mut predicted = [0.0; 2];
     let mut by_curve: HashMap<&str, [f64; 2]> = HashMap::new();

@@ -1,7 +1,5 @@
 //! What can go wrong while a program runs.
 
-use std::path::PathBuf;
-
 use thiserror::Error;
 
 /// A failed run, by its cause.
@@ -30,22 +28,6 @@ pub enum RuntimeError {
         /// The rank.
         rank: u32,
         /// Why.
-        problem: String,
-    },
-    /// A peer ended before it sent or took what this rank waits for.
-    #[error("rank {rank}: its peer, rank {peer}, has ended")]
-    PeerGone {
-        /// Who waited.
-        rank: u32,
-        /// For whom.
-        peer: u32,
-    },
-    /// Input data that cannot be used.
-    #[error("{path}: {problem}", path = path.display())]
-    Data {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and what to do.
         problem: String,
     },
     /// The operating system refused a thread.

@@ -22,7 +22,7 @@ pub(crate) struct LossGradient {
 pub(crate) fn cross_entropy(
     op: &Op,
     logits: Tensor<2>,
-    targets: Tokens,
+    targets: &Tokens,
     divisor: u64,
 ) -> Result<LossGradient, RuntimeError> {
     let [rows, classes] = logits.dims();
@@ -40,7 +40,9 @@ pub(crate) fn cross_entropy(
         let logit = row[*target as usize];
         sum += f64::from(kernel::softmax(row) - logit);
         row[*target as usize] -= 1.0;
-        row.iter_mut().for_each(|x| *x *= weight);
+        for x in row.iter_mut() {
+            *x *= weight;
+        }
     }
     let gradient = from_floats(gradient, [rows, classes], &device);
     Ok(LossGradient { value: (sum / divisor as f64) as f32, logits, gradient })

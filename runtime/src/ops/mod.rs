@@ -18,7 +18,8 @@ pub(crate) use value::{Matrix, Tokens, Value, Weight, floats, from_floats};
 
 use crate::error::RuntimeError;
 
-/// What an operator gives: a value, and for a loss where its backward pass starts.
+/// What an operator gives: a value, or for a loss where its backward pass starts.
+#[expect(clippy::large_enum_variant)]
 pub(crate) enum Output {
     /// An ordinary value.
     Value(Value),
@@ -62,7 +63,7 @@ pub(crate) fn forward(
         OpKind::CrossEntropy { counted, .. } => {
             let (logits, targets) = (next().matrix(op)?, next().tokens(op)?);
             let samples = logits.rows.dims()[0] as u64 / model.value(op.inputs[0]).ty.rows(1);
-            return loss::cross_entropy(op, logits.rows, targets, samples * counted).map(Output::Loss);
+            return loss::cross_entropy(op, logits.rows, &targets, samples * counted).map(Output::Loss);
         }
         other => {
             let problem = format!("this runtime has no operator '{}'", other.label());

@@ -26,8 +26,9 @@ pub(crate) struct Tokens {
     pub(crate) ids: Arc<[i32]>,
 }
 
-/// A value of the graph on the device.
+/// A value of the graph on the device. Values are few and short-lived: the larger variant is not boxed.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant)]
 pub(crate) enum Value {
     /// Gradients flow through it.
     Float(Matrix),

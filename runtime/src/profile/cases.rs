@@ -134,6 +134,6 @@ mod tests {
             let values = |axis: usize| points.iter().map(|point| point[axis]).collect::<BTreeSet<u64>>().len();
             assert_eq!((0..axes).map(values).product::<usize>(), points.len(), "{name} has a hole");
         }
-        assert_eq!(curves.len(), 15, "{:?}", curves.keys());
+        assert_eq!(curves.len(), 16, "{:?}", curves.keys());
     }
 }

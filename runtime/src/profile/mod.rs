@@ -225,4 +225,31 @@ mod tests {
             assert!((0.6..1.6).contains(&(sum / whole)), "operators {sums:?} ns, whole {wholes:?} ns");
         }
     }
+
+    #[test]
+    fn bytes_are_those_of_the_buffers() {
+        crate::allocator::keep_freed_memory();
+        let kept_and_workspace = |name: &str| {
+            let sample = run_pinned(0, || {
+                let (memory, pool, model) = (RankMemory::enter(), Pool::new(), model("gpt-mini", 1, 128));
+                let op = model.ops().iter().find(|op| op.name.ends_with(name)).expect("an operator of GPT");
+                let case = Case::new(op.kind.clone(), 4, &model.value(op.inputs[0]).ty.dims).expect("as in the model");
+                let samples = Bench::new(&case, &Backend::cpu(), &pool, memory).turn(2);
+                samples.into_iter().min_by_key(|sample| sample.kept).expect("two")
+            });
+            let sample = sample.expect("starts");
+            (sample.kept, sample.workspace)
+        };
+        // 4 samples of 128 tokens, width 384, 6 heads, f32.
+        let (value, scores) = (4 * 128 * 384 * 4, 4 * 6 * 128 * 128 * 4);
+        let about = |bytes: i64, want: i64| (bytes - want).abs() < value / 20;
+        let (linear, _) = kept_and_workspace("c_fc");
+        assert!(about(linear, 0), "a linear layer keeps its input only, not {linear} bytes more");
+        let (norm, _) = kept_and_workspace("ln_1");
+        assert!(about(norm, value), "layer norm keeps {norm} bytes");
+        // The exponentials, their slopes, and the scaled query.
+        let (attention, workspace) = kept_and_workspace(".attn");
+        assert!(about(attention, 2 * scores + value), "attention keeps {attention} bytes");
+        assert!(workspace > scores, "the gradient of the scores is {scores} bytes, the workspace {workspace}");
+    }
 }

@@ -81,9 +81,13 @@ pub(crate) fn optimizers(backend: &Backend, pool: &Pool) -> Vec<OptimizerPoint> 
             let settings = OptimizerSettings::new(rule, 1e-4);
             let mut times = Vec::new();
             for step in 1..=4 {
-                slots.iter_mut().for_each(|slot| slot.gradient = Some(pool.floats(elements)));
+                for slot in &mut slots {
+                    slot.gradient = Some(pool.floats(elements));
+                }
                 let started = Instant::now();
-                slots.iter_mut().for_each(|slot| slot.update(&settings, step, backend));
+                for slot in &mut slots {
+                    slot.update(&settings, step, backend);
+                }
                 times.push(started.elapsed().as_nanos() as f64 / copies as f64);
             }
             // The first step creates the optimizer's state.
@@ -102,9 +106,7 @@ pub(crate) fn contention(backend: &Backend, ranks: usize) -> Result<Vec<Contenti
     let mut times = vec![[const { Vec::new() }; 2]; ranks];
     for _ in 0..ROUNDS {
         for (index, [compute, memory]) in times.iter_mut().enumerate() {
-            for (one, [first, second]) in busy(backend, index + 1)?.into_iter().enumerate() {
-                // All ranks count: the slowest core of the machine is part of it.
-                let _ = one;
+            for [first, second] in busy(backend, index + 1)? {
                 compute.push(first);
                 memory.push(second);
             }
@@ -132,9 +134,8 @@ fn busy(backend: &Backend, ranks: usize) -> Result<Vec<[f64; 2]>, RuntimeError> 
                 let mut bench = Bench::new(&case, backend, &pool, None);
                 bench.turn(2);
                 barrier.wait();
-                let started = Instant::now();
-                (0..4).for_each(|_| drop(bench.turn(2)));
-                started.elapsed().as_nanos() as f64
+                let samples = (0..4).flat_map(|_| bench.turn(2));
+                samples.map(|sample| sample.forward_ns + sample.backward_ns).sum()
             })
         })
     };

@@ -59,22 +59,22 @@ pub(crate) fn feeds(model: &ModelGraph, batch: usize, salt: u64) -> HashMap<Valu
         let value = model.value(id);
         let shape: Vec<usize> = std::iter::once(batch).chain(value.ty.dims.iter().map(|d| *d as usize)).collect();
         let (count, sample) = (shape.iter().product::<usize>(), shape[1..].iter().product::<usize>());
-        let ids = noise(count, salt + id.index() as u64).enumerate();
+        let ids = noise(count, salt + id.index() as u64);
         match value.role.expect("an input") {
             InputRole::Features => {
-                let floats = ids.map(|(_, x)| (x % 2000) as f32 / 1000.0 - 1.0).collect();
+                let floats = ids.map(|x| (x % 2000) as f32 / 1000.0 - 1.0).collect();
                 (id, HostTensor::f32(shape, floats))
             }
-            InputRole::TokenTypes => (id, HostTensor::i32(shape, ids.map(|(_, x)| (x % 2) as i32).collect())),
+            InputRole::TokenTypes => (id, HostTensor::i32(shape, ids.map(|x| (x % 2) as i32).collect())),
             InputRole::MaskedTokens => {
                 let keep = counted.unwrap_or(sample);
                 let target = |(i, x): (usize, u64)| {
                     if i % sample < keep { (x % vocab.unwrap_or(2)) as i32 } else { cutplane_graph::IGNORED_TARGET }
                 };
-                (id, HostTensor::i32(shape, ids.map(target).collect()))
+                (id, HostTensor::i32(shape, ids.enumerate().map(target).collect()))
             }
             InputRole::Tokens | InputRole::NextTokens => {
-                (id, HostTensor::i32(shape, ids.map(|(_, x)| (x % vocab.unwrap_or(2)) as i32).collect()))
+                (id, HostTensor::i32(shape, ids.map(|x| (x % vocab.unwrap_or(2)) as i32).collect()))
             }
         }
     };

@@ -1,11 +1,9 @@
 //! A model that is cut gives the same loss and the same gradients as the whole one.
 
-mod support;
-
+use crate::support::{Pieces, difference, feeds, zoo};
 use cutplane_graph::{Dtype, InputRole, ModelGraphBuilder, OpKind, TensorType};
 use cutplane_plan::Optimizer;
 use cutplane_runtime::{HostTensor, OptimizerSettings, RuntimeError};
-use support::{Pieces, difference, feeds, zoo};
 
 /// Sums of a few thousand f32 products in another order: some ten roundings of 6e-8 each.
 const TOLERANCE: f32 = 1e-5;

@@ -1,0 +1,5 @@
+//! Segments: any cut gives the whole model's numbers, and every operator's gradients are its derivatives.
+
+mod cuts;
+mod gradients;
+mod support;
