@@ -36,7 +36,8 @@ fn main() {
                 bare.step(tokens.clone(), tokens.clone(), BATCH);
                 answer.send(start.elapsed().as_secs_f64() * 1e9).expect("main listens");
             }
-        });
+        })
+        .expect("the thread starts");
     });
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); PLANS.len() + 1];
     for round in 0..=rounds {

@@ -25,7 +25,7 @@ pub(crate) fn prepare_file(file: &Path) -> Result<()> {
     prepare_folder(parent)
 }
 
-/// `out/<day>-<name>`, unless the user named a folder.
+/// `out/DAY-NAME`, unless the user named a folder.
 pub(crate) fn default_folder(given: Option<&PathBuf>, day: &str, name: &str) -> PathBuf {
     let safe: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     given.cloned().unwrap_or_else(|| Path::new("out").join(format!("{day}-{safe}")))

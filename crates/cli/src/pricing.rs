@@ -55,7 +55,7 @@ pub(crate) fn choose(devices: &DeviceGraph, given: Option<&Path>) -> Result<Pric
     }
     let path = cache_path(devices)?;
     if path.exists() {
-        match read_profile(&path).and_then(|profile| Ok((check_fresh(&profile, devices), profile))) {
+        match read_profile(&path).map(|profile| (check_fresh(&profile, devices), profile)) {
             Ok((Ok(()), profile)) => return Ok(profiled(profile, path.display().to_string())),
             Ok((Err(reason), _)) => eprintln!("profile  {} is not used: {reason}", path.display()),
             Err(error) => eprintln!("profile  not used: {error}"),

@@ -123,7 +123,7 @@ impl Plan {
             write_plan(path, &outcome.plan)?;
         }
         if self.json {
-            return output::print_json(&self.as_json(&outcome, &timeline, &pricing));
+            return output::print_json(&as_json(&outcome, &timeline, &pricing));
         }
         print!("{}", report(&problem, &outcome, &timeline, &pricing));
         match &self.out {
@@ -132,21 +132,21 @@ impl Plan {
         }
         Ok(())
     }
+}
 
-    fn as_json(&self, outcome: &PlanOutcome, timeline: &Timeline, pricing: &Pricing) -> serde_json::Value {
-        json!({
-            "objective_ns": outcome.objective,
-            "lower_bound_ns": outcome.lower_bound,
-            "gap": outcome.gap(),
-            "stop_reason": outcome.stop,
-            "search_seconds": outcome.search_seconds,
-            "predicted_step_ns": timeline.makespan(),
-            "predicted_peak_memory_bytes": timeline.peak_memory,
-            "prices": pricing.origin,
-            "alternatives": outcome.alternatives,
-            "plan": outcome.plan,
-        })
-    }
+fn as_json(outcome: &PlanOutcome, timeline: &Timeline, pricing: &Pricing) -> serde_json::Value {
+    json!({
+        "objective_ns": outcome.objective,
+        "lower_bound_ns": outcome.lower_bound,
+        "gap": outcome.gap(),
+        "stop_reason": outcome.stop,
+        "search_seconds": outcome.search_seconds,
+        "predicted_step_ns": timeline.makespan(),
+        "predicted_peak_memory_bytes": timeline.peak_memory,
+        "prices": pricing.origin,
+        "alternatives": outcome.alternatives,
+        "plan": outcome.plan,
+    })
 }
 
 /// Searches with progress; Ctrl-C ends the search with the best plan so far.

@@ -45,15 +45,15 @@ impl DataArgs {
         };
         Ok(Batches::new(Arc::new(text), model, global_batch, self.seed)?)
     }
+}
 
-    /// Classes of the model's loss: a uniform guess costs its logarithm.
-    pub(crate) fn vocab(&self, model: &ModelGraph) -> u64 {
-        let classes = |kind: &OpKind| match kind {
-            OpKind::CrossEntropy { classes, .. } => Some(*classes),
-            _ => None,
-        };
-        model.ops().iter().find_map(|op| classes(&op.kind)).unwrap_or(0)
-    }
+/// Classes of the model's loss: a uniform guess costs the logarithm of their number. Zero for a model without a loss.
+pub(crate) fn loss_classes(model: &ModelGraph) -> u64 {
+    let classes = |kind: &OpKind| match kind {
+        OpKind::CrossEntropy { classes, .. } => Some(*classes),
+        _ => None,
+    };
+    model.ops().iter().find_map(|op| classes(&op.kind)).unwrap_or(0)
 }
 
 /// Executes a plan on this machine: trains its model, one rank a device, and measures every instruction.
@@ -94,7 +94,7 @@ impl Run {
         let options = RunOptions { seed: self.data.seed, ..RunOptions::new(optimizer) };
         let interrupt = progress::interrupt_flag()?;
         let mut run = Execution::start(Arc::new(model.clone()), Arc::clone(&program), batches, &options)?;
-        let uniform = (self.data.vocab(&model) as f64).ln();
+        let uniform = (loss_classes(&model) as f64).ln();
         if !self.json {
             println!("plan     {} on {}: {} ranks", plan.name, devices.name(), program.ranks.len());
             println!("loss     a uniform guess over the vocabulary would have {uniform:.3}");

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::context::{self, ModelArgs, WorkArgs};
 use crate::verbs::models::grouped;
 use crate::verbs::plan::proof;
-use crate::verbs::run::DataArgs;
+use crate::verbs::run::{DataArgs, loss_classes};
 use crate::{output, pricing, progress};
 
 /// Predicts several plans of one model, runs them on this machine, and compares.
@@ -54,7 +54,7 @@ pub(crate) struct Compare {
     #[arg(long, default_value_t = 5)]
     steps: usize,
     /// Steps of each plan that are run first and not timed.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 2)]
     warm_up: usize,
     /// Prices from this device profile.
     #[arg(long, value_name = "FILE", conflicts_with = "fresh_profile")]
@@ -62,7 +62,7 @@ pub(crate) struct Compare {
     /// Measures this machine again, even if the cache holds a profile.
     #[arg(long)]
     fresh_profile: bool,
-    /// Folder for plan, traces, records and figures [default: out/<day>-<model>].
+    /// Folder for plan, traces, records and figures [default: out/DAY-MODEL].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Prints JSON.
@@ -108,7 +108,7 @@ impl Compare {
             argument: &self.devices,
             global_batch: self.work.batch,
             sequence_length: source.sequence_length(),
-            vocab: self.data.vocab(&model),
+            vocab: loss_classes(&model),
             seed: self.data.seed,
             provenance: &provenance,
         };
@@ -170,7 +170,7 @@ impl Compare {
             match within {
                 w if w <= 1.0 => println!("choice   {chosen} is the fastest measured"),
                 w => {
-                    println!("choice   {chosen} is {:.1}% slower than {}", 100.0 * (w - 1.0), summary.fastest_measured)
+                    println!("choice   {chosen} is {:.1}% slower than {}", 100.0 * (w - 1.0), summary.fastest_measured);
                 }
             }
         }

@@ -19,7 +19,7 @@ pub(crate) struct Candidate {
 /// Names of the alternatives for `devices` ranks: each technique that applies, at a few sizes.
 pub(crate) fn default_names(devices: usize, per_replica_batch: u64) -> Vec<String> {
     let mut names = vec!["single".to_owned()];
-    let fits = |m: u64| per_replica_batch % m == 0;
+    let fits = |m: u64| per_replica_batch.is_multiple_of(m);
     if devices > 1 {
         names.push(format!("dp{devices}"));
         names.extend([2u64].into_iter().filter(|m| fits(*m)).map(|m| format!("dp{devices}-m{m}")));
@@ -62,15 +62,12 @@ pub(crate) fn candidates(
         }
     }
     let digest = outcome.plan.digest();
-    match list.iter_mut().find(|other| other.plan.digest() == digest) {
-        Some(same) => {
-            same.chosen = true;
-            same.plan.search.clone_from(&outcome.plan.search);
-        }
-        None => {
-            let chosen = candidate(problem, pricing, outcome.plan.clone())?;
-            list.insert(0, Candidate { chosen: true, ..chosen });
-        }
+    if let Some(same) = list.iter_mut().find(|other| other.plan.digest() == digest) {
+        same.chosen = true;
+        same.plan.search.clone_from(&outcome.plan.search);
+    } else {
+        let chosen = candidate(problem, pricing, outcome.plan.clone())?;
+        list.insert(0, Candidate { chosen: true, ..chosen });
     }
     Ok((list, outcome))
 }
