@@ -10,7 +10,7 @@ TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
 .PHONY: demo demo-small test build bootstrap lint
 
 demo: build
-	$(TOOL) compare gpt-mini --devices cpu:2 --batch 16 --seq 128 --steps 4 --fresh-profile --out out/demo
+	$(TOOL) compare gpt-mini --devices cpu:2 --batch 16 --seq 128 --steps 3 --fresh-profile --out out/demo
 
 demo-small: build
 	$(TOOL) compare gpt-nano --devices cpu:2 --batch 8 --steps 3 --out out/demo-small
