@@ -4,26 +4,31 @@ mod files;
 mod measure;
 mod plans;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use cutplane_graph::{DeviceGraph, Dtype};
+use cutplane_graph::{DeviceGraph, Dtype, ModelGraph, ModelSource};
 use cutplane_record::Provenance;
 use cutplane_report::{CompareRow, CompareSummary, compare_table};
 use cutplane_runtime::OptimizerSettings;
+use cutplane_runtime::data::Batches;
 use cutplane_runtime::exec::RunOptions;
 use cutplane_sim::cost::memory::MemoryModel;
-use cutplane_sim::planner::{Problem, SearchSpace};
+use cutplane_sim::planner::{PlanOutcome, Problem, SearchSpace};
 use serde_json::json;
 
 use crate::context::{self, ModelArgs, WorkArgs};
+use crate::pricing::Pricing;
 use crate::verbs::models::grouped;
 use crate::verbs::plan::proof;
 use crate::verbs::run::{DataArgs, loss_classes};
 use crate::{output, pricing, progress};
+
+use measure::Measured;
+use plans::Candidate;
 
 /// Predicts several plans of one model, runs them on this machine, and compares.
 ///
@@ -70,86 +75,110 @@ pub(crate) struct Compare {
     json: bool,
 }
 
+/// What a comparison works on, loaded and checked.
+struct Inputs {
+    source: ModelSource,
+    model: Arc<ModelGraph>,
+    devices: DeviceGraph,
+    batches: Arc<Batches>,
+    names: Vec<String>,
+    provenance: Provenance,
+    folder: PathBuf,
+}
+
 impl Compare {
     pub(crate) fn run(&self) -> Result<()> {
+        let inputs = self.inputs()?;
+        plans::refuse_bad_names(&self.problem(&inputs, MemoryModel::Framework), &inputs.names)?;
+        output::prepare_folder(&inputs.folder)?;
+        let pricing = self.pricing(&inputs.devices)?;
+        let problem = self.problem(&inputs, pricing.memory());
+        let (candidates, outcome) = plans::candidates(&problem, &pricing, &inputs.names)?;
+        if !self.json {
+            self.announce(&inputs, &pricing, &outcome);
+        }
+        let interrupt = progress::interrupt_flag()?;
+        let measured = self.measure(&inputs, &candidates, &interrupt)?;
+        let setting = self.setting(&inputs);
+        files::write_records(&inputs.folder, &setting, &candidates, &measured)?;
+        let rows = files::rows(&setting, &candidates, &measured);
+        if rows.is_empty() {
+            bail!("interrupted before the first timed step; what was recorded is in {}", inputs.folder.display());
+        }
+        files::write_all(&inputs.folder, &setting, &candidates, &measured, &rows)?;
+        self.show(&rows, &measured, &inputs.folder)?;
+        if interrupt.load(Ordering::SeqCst) {
+            bail!("interrupted; what was measured until then is in {}", inputs.folder.display());
+        }
+        Ok(())
+    }
+
+    fn inputs(&self) -> Result<Inputs> {
         ensure!(self.steps > 0, "--steps must be at least 1");
         let (source, model) = self.model.load()?;
         let devices = context::devices(&self.devices)?;
         context::require_executable(&devices)?;
         let batches = Arc::new(self.data.batches(&model, self.work.batch)?);
-        let names = self.plan_names(&devices);
+        let names = match &self.plans[..] {
+            [] => plans::default_names(devices.devices().len(), self.work.batch),
+            given => given.to_vec(),
+        };
         let provenance = Provenance::capture();
         let folder = output::default_folder(self.out.as_ref(), provenance.day(), model.name());
-        let limits = SearchSpace::default();
-        let (global_batch, optimizer) = (self.work.batch, self.work.optimizer);
-        let draft = Problem {
-            model: &model,
-            model_source: source.clone(),
-            devices: &devices,
-            memory: MemoryModel::Framework,
-            global_batch,
-            optimizer,
+        Ok(Inputs { source, model: Arc::new(model), devices, batches, names, provenance, folder })
+    }
+
+    fn problem<'a>(&self, inputs: &'a Inputs, memory: MemoryModel<'a>) -> Problem<'a> {
+        Problem {
+            model: &inputs.model,
+            model_source: inputs.source.clone(),
+            devices: &inputs.devices,
+            memory,
+            global_batch: self.work.batch,
+            optimizer: self.work.optimizer,
             precision: Dtype::F32,
-            limits,
-        };
-        plans::refuse_bad_names(&draft, &names)?;
-        output::prepare_folder(&folder)?;
-        let pricing = if self.fresh_profile {
-            pricing::fresh(&devices, &pricing::cache_path(&devices)?)?
-        } else {
-            pricing::choose(&devices, self.profile.as_deref())?
-        };
-        let problem = Problem { memory: pricing.memory(), ..draft };
-        let (candidates, outcome) = plans::candidates(&problem, &pricing, &names)?;
-        let model = Arc::new(model.clone());
-        let setting = files::Setting {
-            model: &model,
-            devices: &devices,
+            limits: SearchSpace::default(),
+        }
+    }
+
+    fn pricing(&self, devices: &DeviceGraph) -> Result<Pricing> {
+        if self.fresh_profile {
+            return pricing::fresh(devices, &pricing::cache_path(devices)?);
+        }
+        pricing::choose(devices, self.profile.as_deref())
+    }
+
+    fn setting<'a>(&'a self, inputs: &'a Inputs) -> files::Setting<'a> {
+        files::Setting {
+            model: &inputs.model,
+            devices: &inputs.devices,
             argument: &self.devices,
             global_batch: self.work.batch,
-            sequence_length: source.sequence_length(),
-            vocab: loss_classes(&model),
+            sequence_length: inputs.source.sequence_length(),
+            vocab: loss_classes(&inputs.model),
             seed: self.data.seed,
-            provenance: &provenance,
-        };
-        if !self.json {
-            println!(
-                "model    {}  {} layers  {} parameters",
-                model.name(),
-                model.layer_count(),
-                grouped(model.parameter_count())
-            );
-            println!("work     batch {} x {} tokens on {}", self.work.batch, source.sequence_length(), self.devices);
-            println!("prices   {}", pricing.origin);
-            println!("chosen   {}: {}", outcome.plan.name, proof(&outcome));
+            provenance: &inputs.provenance,
         }
-        let interrupt = progress::interrupt_flag()?;
+    }
+
+    fn announce(&self, inputs: &Inputs, pricing: &Pricing, outcome: &PlanOutcome) {
+        let (model, parameters) = (&inputs.model, grouped(inputs.model.parameter_count()));
+        println!("model    {}  {} layers  {parameters} parameters", model.name(), model.layer_count());
+        let tokens = inputs.source.sequence_length();
+        println!("work     batch {} x {tokens} tokens on {}", self.work.batch, self.devices);
+        println!("prices   {}", pricing.origin);
+        println!("chosen   {}: {}", outcome.plan.name, proof(outcome));
+    }
+
+    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], interrupt: &AtomicBool) -> Result<Vec<Measured>> {
         let optimizer = OptimizerSettings::new(self.work.optimizer, self.data.learning_rate);
         let options = RunOptions { seed: self.data.seed, ..RunOptions::new(optimizer) };
         let rounds = measure::Rounds { warm_up: self.warm_up, timed: self.steps };
-        let measured = measure::measure(&candidates, &model, &devices, &batches, &options, &rounds, &interrupt)?;
-        files::write_records(&folder, &setting, &candidates, &measured)?;
-        let rows = files::rows(&setting, &candidates, &measured);
-        if rows.is_empty() {
-            bail!("interrupted before the first timed step; what was recorded is in {}", folder.display());
-        }
-        files::write_all(&folder, &setting, &candidates, &measured, &rows)?;
-        self.show(&rows, &measured, &folder)?;
-        if interrupt.load(Ordering::SeqCst) {
-            bail!("interrupted; what was measured until then is in {}", folder.display());
-        }
-        Ok(())
+        let Inputs { model, devices, batches, .. } = inputs;
+        measure::measure(candidates, model, devices, batches, &options, &rounds, interrupt)
     }
 
-    fn plan_names(&self, devices: &DeviceGraph) -> Vec<String> {
-        if !self.plans.is_empty() {
-            return self.plans.clone();
-        }
-        let count = devices.devices().len();
-        plans::default_names(count, self.work.batch)
-    }
-
-    fn show(&self, rows: &[CompareRow], measured: &[measure::Measured], folder: &std::path::Path) -> Result<()> {
+    fn show(&self, rows: &[CompareRow], measured: &[Measured], folder: &Path) -> Result<()> {
         let Some(summary) = CompareSummary::of(rows) else { return Ok(()) };
         if self.json {
             return output::print_json(&json!({
@@ -185,7 +214,7 @@ impl Compare {
 }
 
 /// The largest difference of any plan's loss to the first plan's, at the same step.
-fn largest_loss_difference(measured: &[measure::Measured]) -> f64 {
+fn largest_loss_difference(measured: &[Measured]) -> f64 {
     let Some(first) = measured.first() else { return 0.0 };
     let differences =
         measured.iter().flat_map(|plan| plan.losses.iter().zip(&first.losses).map(|(a, b)| (a - b).abs()));

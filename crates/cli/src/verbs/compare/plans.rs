@@ -16,20 +16,27 @@ pub(crate) struct Candidate {
     pub(crate) chosen: bool,
 }
 
-/// Names of the alternatives for `devices` ranks: each technique that applies, at a few sizes.
-pub(crate) fn default_names(devices: usize, per_replica_batch: u64) -> Vec<String> {
+/// Names of the alternatives for `devices` ranks: each technique at a few sizes, as far as they divide the batch.
+pub(crate) fn default_names(devices: usize, global_batch: u64) -> Vec<String> {
     let mut names = vec!["single".to_owned()];
-    let fits = |m: u64| per_replica_batch.is_multiple_of(m);
+    let divides = |replicas: usize, m: u64| global_batch.is_multiple_of(replicas as u64 * m);
+    let mut add = |replicas: usize, m: u64, name: String| {
+        if divides(replicas, m) {
+            names.push(name);
+        }
+    };
     if devices > 1 {
-        names.push(format!("dp{devices}"));
-        names.extend([2u64].into_iter().filter(|m| fits(*m)).map(|m| format!("dp{devices}-m{m}")));
-        names.push(format!("pp{devices}-vanilla"));
-        for schedule in ["fill-drain", "1f1b"] {
-            names.extend([2u64, 4, 8].into_iter().filter(|m| fits(*m)).map(|m| format!("pp{devices}-{schedule}-m{m}")));
+        add(devices, 1, format!("dp{devices}"));
+        add(devices, 2, format!("dp{devices}-m2"));
+        add(1, 1, format!("pp{devices}-vanilla"));
+        for (schedule, m) in ["fill-drain", "1f1b"].iter().flat_map(|s| [2, 4, 8].map(|m| (s, m))) {
+            add(1, m, format!("pp{devices}-{schedule}-m{m}"));
         }
     }
     if devices >= 4 && devices.is_multiple_of(2) {
-        names.extend([2u64, 4].into_iter().filter(|m| fits(*m)).map(|m| format!("dp2-pp{}-1f1b-m{m}", devices / 2)));
+        for m in [2, 4] {
+            add(2, m, format!("dp2-pp{}-1f1b-m{m}", devices / 2));
+        }
     }
     names
 }
@@ -75,4 +82,19 @@ pub(crate) fn candidates(
 fn candidate(problem: &Problem<'_>, pricing: &Pricing, plan: Plan) -> Result<Candidate> {
     let predicted = predict(&plan, problem.model, problem.devices, pricing)?;
     Ok(Candidate { plan, predicted, chosen: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_names;
+
+    #[test]
+    fn only_names_that_divide_the_batch_are_offered() {
+        assert_eq!(default_names(1, 7), ["single"]);
+        assert_eq!(default_names(2, 3), ["single", "pp2-vanilla"]);
+        let names = default_names(2, 8);
+        assert_eq!((names.len(), names[1].as_str(), names[9].as_str()), (10, "dp2", "pp2-1f1b-m8"));
+        assert!(default_names(4, 8).contains(&"dp2-pp2-1f1b-m4".to_owned()));
+        assert!(!default_names(4, 4).contains(&"dp2-pp2-1f1b-m4".to_owned()));
+    }
 }
