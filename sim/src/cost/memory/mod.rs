@@ -6,16 +6,18 @@
 //! operator's workspace.
 
 mod interval;
+mod program;
 
 use std::collections::BTreeSet;
 
 use cutplane_graph::{Device, Dtype, ModelGraph, OpId, OpKind, ParamId, ValueId};
-use cutplane_plan::{Action, Optimizer, Program, RankProgram, VerifiedPlan, state_bytes};
+use cutplane_plan::{Optimizer, state_bytes};
 use cutplane_units::Bytes;
 
 use super::{CostError, Profiled};
 
 pub use interval::IntervalMemory;
+pub use program::{predict_memory, predict_peaks};
 
 /// Where the sizes come from that no shape tells: intermediates that an operator keeps, and what it needs while it runs.
 #[derive(Clone, Copy, Debug)]
@@ -203,55 +205,4 @@ fn held_values(model: &ModelGraph, ops: &[OpId], load: Activations, memory: Memo
         crosses || memory.is_kept(model, *value, inside, load.batch)
     };
     touched.into_iter().filter(held).map(|value| load.size(model, value)).sum()
-}
-
-/// Peak memory of each rank of a program, from the passes that its list holds in flight at once.
-///
-/// # Errors
-/// [`CostError`] when the profile does not know an operator.
-pub fn predict_peaks(
-    plan: &VerifiedPlan<'_>,
-    program: &Program,
-    memory: MemoryModel<'_>,
-) -> Result<Vec<Bytes>, CostError> {
-    predict_memory(plan, program, memory).map(|ranks| ranks.into_iter().map(|rank| rank.total).collect())
-}
-
-/// Memory of each rank of a program, by use.
-///
-/// # Errors
-/// As [`predict_peaks`].
-pub fn predict_memory(
-    plan: &VerifiedPlan<'_>,
-    program: &Program,
-    memory: MemoryModel<'_>,
-) -> Result<Vec<StageMemory>, CostError> {
-    let workload = &plan.plan().workload;
-    let rank_memory = |rank: &RankProgram| {
-        let segments = program.segments.iter().filter(|segment| segment.stage == rank.stage);
-        let mut ops: Vec<OpId> = segments.flat_map(|segment| segment.ops.iter().copied()).collect();
-        ops.sort_unstable();
-        let stage = StageUse {
-            batch: program.micro_batch_size,
-            precision: workload.precision,
-            optimizer: workload.optimizer,
-            in_flight: most_in_flight(rank),
-        };
-        StageMemory::new(plan.model(), &ops, stage, memory, plan.devices().device(rank.device))
-    };
-    program.ranks.iter().map(rank_memory).collect()
-}
-
-/// Largest number of micro-batches between their forward and the end of their backward pass.
-fn most_in_flight(rank: &RankProgram) -> u64 {
-    let (mut held, mut most) = (0u64, 0);
-    for instruction in &rank.instructions {
-        match instruction.action {
-            Action::Forward { .. } => held += 1,
-            Action::Backward { .. } => held = held.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(held);
-    }
-    most
 }
