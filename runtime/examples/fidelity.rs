@@ -1,4 +1,4 @@
-//! Does the profile add up? Predicts forward and backward of whole models from a fresh profile and measures them.
+//! Does the profile add up? No test asserts times; this example shows them. Predicts forward and backward of whole models from a fresh profile and measures them.
 //!
 //! ```text
 //! cargo run -p cutplane-runtime --example fidelity -- [seconds] [model ...]

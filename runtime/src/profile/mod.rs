@@ -133,97 +133,14 @@ fn point(case: &Case, samples: &[Sample]) -> OperatorPoint {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use cutplane_graph::{InputRole, ModelGraph, ModelSource, OpId, Overrides, ParamId};
-    use cutplane_plan::{Optimizer, Segment};
+    use cutplane_graph::{ModelGraph, ModelSource, Overrides};
 
     use super::*;
-    use crate::{HostTensor, OptimizerSettings, SegmentRunner, init::initial_weight};
 
-    fn model(name: &str, layers: u64, sequence_length: u64) -> Arc<ModelGraph> {
+    fn model(name: &str, layers: u64, sequence_length: u64) -> ModelGraph {
         let overrides = Overrides { layers: Some(layers), ..Overrides::default() };
         let source = ModelSource::BuiltIn { name: name.to_owned(), overrides, sequence_length };
-        Arc::new(cutplane_zoo::build(&source).expect("a built-in model"))
-    }
-
-    fn whole(model: &Arc<ModelGraph>) -> SegmentRunner {
-        let segment = Segment {
-            stage: 0,
-            ops: model.op_ids().collect(),
-            inputs: model.inputs().collect(),
-            outputs: model.outputs().to_vec(),
-            params: (0..model.params().len()).map(ParamId::new).collect(),
-        };
-        let weights = |id| initial_weight(model.param(id), 1);
-        let settings = OptimizerSettings::new(Optimizer::Sgd, 1e-4);
-        SegmentRunner::new(model.clone(), segment, &Backend::cpu(), &weights, settings).expect("the weights fit")
-    }
-
-    fn step(runner: &mut SegmentRunner, model: &ModelGraph, batch: usize) -> [Vec<f64>; 2] {
-        let feed = |id| {
-            let dims = model.value(id).ty.dims.iter().map(|dim| *dim as usize);
-            let shape: Vec<usize> = std::iter::once(batch).chain(dims).collect();
-            let limit = if model.value(id).role == Some(InputRole::TokenTypes) { 2 } else { 250 };
-            (
-                id,
-                HostTensor::i32(
-                    shape.clone(),
-                    (0..shape.iter().product()).map(|i| (i * 7919 % limit) as i32).collect(),
-                ),
-            )
-        };
-        let mut times = [Vec::new(), Vec::new()];
-        for micro_batch in 0..3 {
-            let inputs = model.inputs().map(feed).collect();
-            let started = Instant::now();
-            runner.forward(micro_batch, inputs).expect("forward");
-            times[0].push(started.elapsed().as_nanos() as f64);
-        }
-        for micro_batch in (0..3).rev() {
-            let started = Instant::now();
-            runner.backward(micro_batch, Vec::new(), 1.0).expect("backward");
-            times[1].push(started.elapsed().as_nanos() as f64);
-        }
-        times
-    }
-
-    /// Sums of the operators' times and times of the whole, each forward and backward, measured in turns.
-    fn sums_and_wholes(model: &Arc<ModelGraph>, batch: u64, rounds: usize) -> ([f64; 2], [f64; 2]) {
-        let (backend, pool) = (Backend::cpu(), Pool::new());
-        let mut distinct: BTreeMap<String, (Case, f64, Vec<Sample>)> = BTreeMap::new();
-        for op in model.op_ids().map(|id: OpId| model.op(id)) {
-            let case = Case::new(op.kind.clone(), batch, &model.value(op.inputs[0]).ty.dims).expect("the model built");
-            distinct.entry(format!("{:?}", case.key)).or_insert((case, 0.0, Vec::new())).1 += 1.0;
-        }
-        let mut runner = whole(model);
-        let mut times = [Vec::new(), Vec::new()];
-        for _ in 0..rounds {
-            for (case, _, samples) in distinct.values_mut() {
-                samples.extend(Bench::new(case, &backend, &pool, None).turn(IN_FLIGHT));
-            }
-            let [forward, backward] = step(&mut runner, model, batch as usize);
-            times[0].extend(forward);
-            times[1].extend(backward);
-        }
-        let mut sums = [0.0; 2];
-        for (case, count, samples) in distinct.values() {
-            let point = point(case, samples);
-            sums[0] += count * point.forward_ns;
-            sums[1] += count * point.backward_ns;
-        }
-        (sums, times.map(|times| tables::median(&times).0))
-    }
-
-    /// On a quiet machine the sums are within 5% of the wholes; the bounds leave room for one that is not.
-    #[test]
-    fn the_operators_of_a_segment_add_up_to_the_segment() {
-        crate::allocator::keep_freed_memory();
-        let (sums, wholes) = run_pinned(0, || sums_and_wholes(&model("gpt-mini", 2, 128), 2, 6)).expect("starts");
-        for (sum, whole) in sums.into_iter().zip(wholes) {
-            assert!((0.6..1.6).contains(&(sum / whole)), "operators {sums:?} ns, whole {wholes:?} ns");
-        }
+        cutplane_zoo::build(&source).expect("a built-in model")
     }
 
     #[test]
