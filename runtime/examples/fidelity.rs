@@ -1,4 +1,5 @@
-//! Does the profile add up? No test asserts times; this example shows them. Predicts forward and backward of whole models from a fresh profile and measures them.
+//! Does the profile add up? Predicts forward and backward of whole models from a fresh profile and measures them. Tests
+//! never assert times; this example shows them.
 //!
 //! ```text
 //! cargo run -p cutplane-runtime --example fidelity -- [seconds] [model ...]
