@@ -48,7 +48,7 @@ impl Block {
 
     fn forward(&self, x: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
         let x = x.clone() + self.attend(self.ln_1.forward(x), mask);
-        x.clone() + self.down.forward(activation::gelu(self.up.forward(self.ln_2.forward(x))))
+        x.clone() + self.down.forward(activation::gelu_approximate(self.up.forward(self.ln_2.forward(x))))
     }
 
     fn attend(&self, x: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
