@@ -21,11 +21,12 @@ mod cluster;
 mod error;
 mod huggingface;
 mod source;
+pub mod topology;
 mod transformer;
 
 pub use builtin::{BuiltInModel, Family, built_in_models};
 
-pub use cluster::{ClusterForm, cluster, cluster_forms};
+pub use cluster::{ClusterForm, cluster, cluster_forms, device_of_product};
 pub use error::ZooError;
 pub use source::{build, source_from_argument};
 

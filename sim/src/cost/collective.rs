@@ -6,6 +6,7 @@ use cutplane_graph::{DeviceGraph, DeviceId, LinkId};
 use cutplane_units::{Bytes, Nanos};
 
 use super::CostError;
+use crate::network::{Use, ring_use};
 
 /// The slowest of a set of messages that run at the same time.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +83,15 @@ pub fn hierarchical(payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -
     let inner = Hops::of(&inside, devices)?.ring_seconds(payload.as_f64(), each);
     let outer = Hops::of(&across, devices)?.ring_seconds(payload.as_f64() / each as f64, hosts.len());
     Ok(Some(Nanos::from_secs_f64(inner + outer)))
+}
+
+/// The links that a ring through `group` crosses and how often; it visits one host after the other, as [`ring`] does.
+///
+/// # Errors
+/// [`CostError::Network`] when two neighbours are not joined.
+pub fn ring_links(group: &[DeviceId], devices: &DeviceGraph) -> Result<Vec<Use>, CostError> {
+    let order: Vec<DeviceId> = by_host(group, devices).into_values().flatten().collect();
+    Ok(ring_use(&order, devices)?)
 }
 
 fn by_host<'a>(group: &[DeviceId], devices: &'a DeviceGraph) -> BTreeMap<&'a str, Vec<DeviceId>> {

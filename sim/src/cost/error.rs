@@ -7,6 +7,9 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CostError {
+    /// Traffic that the network cannot carry.
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
     /// A device whose model was never profiled.
     #[error(
         "device '{device}' is a '{device_model}', which has no device profile: run `cutplane profile` on it, or price \

@@ -6,7 +6,8 @@
 //! - A send occupies its queue for the time of the hand-over; then the message travels by itself: its flow shares links
 //!   with all other flows by max-min fairness ([`Bertsekas and Gallager 1992, section 6.5.2`]), and arrives a latency
 //!   later. A receive waits for the arrival, then takes its own time.
-//! - An all-reduce starts when the last rank of its group has come to it, and ends for all at once.
+//! - An all-reduce starts when the last rank of its group has come to it, and ends for all at once. On the links it is a
+//!   ring, which shares them with messages and other rings.
 //! - Compute work is fluid: while `n` ranks of a host compute, each progresses at the rate that
 //!   [`CostModel::contention`] gives for `n`, and rates change the moment a rank starts or stops.
 //!

@@ -1,31 +1,49 @@
-//! Messages on the links: concurrent flows share by max-min fairness.
+//! Traffic on the links: concurrent flows share by max-min fairness.
 
 use std::collections::BTreeMap;
 
 use cutplane_graph::{DeviceGraph, LinkId};
-use cutplane_plan::MessageId;
+use cutplane_plan::{GroupId, MessageId};
 use cutplane_units::Nanos;
 
-use super::prices::Wire;
+use crate::network::{Use, max_min_rates};
 
-/// A message on its way.
+/// Whose traffic a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FlowId {
+    /// A message from one rank to another.
+    Message(MessageId),
+    /// An all-reduce of a group, as a ring: slowed by the edge that has least.
+    Group(GroupId),
+}
+
+/// What a flow asks of the links.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Load {
+    /// Time when it has the links for itself.
+    pub(super) time: Nanos,
+    /// The links that it crosses, and how often.
+    pub(super) uses: Vec<Use>,
+}
+
+/// Traffic on its way.
 #[derive(Clone, Debug)]
 struct Flow {
-    links: Vec<LinkId>,
-    /// Bandwidth when alone, bytes a second.
-    bandwidth: f64,
-    /// What is left at `since`, in nanoseconds at full bandwidth.
+    uses: Vec<Use>,
+    /// Rate when alone, bytes a second.
+    alone: f64,
+    /// What is left at `since`, in nanoseconds of being alone.
     remaining: f64,
-    /// Share of the full bandwidth from `since` on; zero before the first [`Network::settle`].
+    /// Share of the rate alone from `since` on; zero before the first [`Network::settle`].
     share: f64,
     since: Nanos,
     version: u64,
 }
 
-/// All messages on their way.
+/// All traffic on its way.
 pub(super) struct Network<'a> {
     devices: &'a DeviceGraph,
-    flows: BTreeMap<MessageId, Flow>,
+    flows: BTreeMap<FlowId, Flow>,
     changed: bool,
 }
 
@@ -34,75 +52,46 @@ impl<'a> Network<'a> {
         Self { devices, flows: BTreeMap::new(), changed: false }
     }
 
-    pub(super) fn start(&mut self, message: MessageId, wire: &Wire, now: Nanos) {
-        let flow = Flow {
-            links: wire.links.clone(),
-            bandwidth: wire.bandwidth,
-            remaining: wire.time.as_f64(),
-            share: 0.0,
-            since: now,
-            version: 0,
-        };
-        self.flows.insert(message, flow);
+    /// Puts a load that crosses a link and takes time on the links.
+    pub(super) fn start(&mut self, id: FlowId, load: &Load, now: Nanos) {
+        let alone = self.rates(&[&load.uses])[0];
+        let (uses, remaining) = (load.uses.clone(), load.time.as_f64());
+        self.flows.insert(id, Flow { uses, alone, remaining, share: 0.0, since: now, version: 0 });
         self.changed = true;
     }
 
-    /// Takes the message off the links, if `version` is still the current one.
-    pub(super) fn finish(&mut self, message: MessageId, version: u64) -> bool {
-        if self.flows.get(&message).is_none_or(|flow| flow.version != version) {
+    /// Takes the flow off the links, if `version` is still the current one.
+    pub(super) fn finish(&mut self, id: FlowId, version: u64) -> bool {
+        if self.flows.get(&id).is_none_or(|flow| flow.version != version) {
             return false;
         }
-        self.flows.remove(&message);
+        self.flows.remove(&id);
         self.changed = true;
         true
     }
 
-    /// Applies the shares that hold from `now` on, and returns `(end, message, version)` of every flow whose end has
-    /// moved.
-    pub(super) fn settle(&mut self, now: Nanos) -> Vec<(Nanos, MessageId, u64)> {
+    /// Applies the shares that hold from `now` on, and returns `(end, flow, version)` of every flow whose end has moved.
+    pub(super) fn settle(&mut self, now: Nanos) -> Vec<(Nanos, FlowId, u64)> {
         if !std::mem::take(&mut self.changed) {
             return Vec::new();
         }
-        let rates = self.max_min_rates();
+        let uses: Vec<&[Use]> = self.flows.values().map(|flow| flow.uses.as_slice()).collect();
+        let rates = self.rates(&uses);
         let mut moved = Vec::new();
-        for ((message, flow), rate) in self.flows.iter_mut().zip(rates) {
-            let share = rate / flow.bandwidth;
+        for ((id, flow), rate) in self.flows.iter_mut().zip(rates) {
+            let share = rate / flow.alone;
             if share.to_bits() == flow.share.to_bits() {
                 continue;
             }
             flow.remaining = (flow.remaining - (now - flow.since).as_f64() * flow.share).max(0.0);
             (flow.share, flow.since) = (share, now);
             flow.version += 1;
-            moved.push((now + Nanos::from_nanos_f64(flow.remaining / share), *message, flow.version));
+            moved.push((now + Nanos::from_nanos_f64(flow.remaining / share), *id, flow.version));
         }
         moved
     }
 
-    /// Progressive filling: again and again the link with the least bandwidth left for each of its flows sets the rate of
-    /// those flows. In the order of the flows, bytes a second.
-    fn max_min_rates(&self) -> Vec<f64> {
-        let routes: Vec<&[LinkId]> = self.flows.values().map(|flow| flow.links.as_slice()).collect();
-        // Left bandwidth and flows without a rate, by link.
-        let mut links: BTreeMap<LinkId, (f64, usize)> = BTreeMap::new();
-        for link in routes.iter().flat_map(|route| route.iter()) {
-            links.entry(*link).or_insert_with(|| (self.devices.link(*link).bandwidth.get(), 0)).1 += 1;
-        }
-        let mut rates: Vec<Option<f64>> = vec![None; routes.len()];
-        loop {
-            let open = links.iter().filter(|(_, (_, flows))| *flows > 0);
-            let narrowest = open.map(|(link, (left, flows))| (*link, left / *flows as f64));
-            let Some((narrowest, rate)) = narrowest.min_by(|a, b| a.1.total_cmp(&b.1)) else { break };
-            let waiting =
-                routes.iter().zip(&mut rates).filter(|(route, rate)| rate.is_none() && route.contains(&narrowest));
-            for (route, slot) in waiting {
-                *slot = Some(rate);
-                for link in *route {
-                    let (left, flows) = links.get_mut(link).expect("every link of a route is listed");
-                    *left = (*left - rate).max(0.0);
-                    *flows -= 1;
-                }
-            }
-        }
-        rates.into_iter().map(|rate| rate.expect("every flow crosses a link")).collect()
+    fn rates(&self, uses: &[&[Use]]) -> Vec<f64> {
+        max_min_rates(uses, |link: LinkId| self.devices.link(link).bandwidth.get())
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use cutplane_graph::{DeviceId, LinkId, ModelGraph};
+use cutplane_graph::{DeviceId, ModelGraph};
 use cutplane_plan::{Action, GroupId, Message, MessageId, Program, RankProgram, Segment, SegmentId, VerifiedPlan};
 use cutplane_units::{Bytes, Nanos};
 
 use super::SimError;
+use super::network::Load;
 use crate::cost::stage::StageCost;
-use crate::cost::{CostError, CostModel, WorkTime};
+use crate::cost::{CostError, CostModel, WorkTime, collective};
 
 /// What an instruction asks of its rank.
 #[derive(Clone, Copy, Debug)]
@@ -22,18 +23,15 @@ pub(super) enum Job {
     /// Wait for a message and take it.
     Recv { message: MessageId, busy: Nanos },
     /// Wait for a group, then sum.
-    AllReduce { group: GroupId, time: Nanos },
+    AllReduce { group: GroupId },
 }
 
 /// What a message asks of the network.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
     pub(super) latency: Nanos,
-    /// Time at the full bandwidth of the route.
-    pub(super) time: Nanos,
-    pub(super) links: Vec<LinkId>,
-    /// Bandwidth of the narrowest link, bytes a second.
-    pub(super) bandwidth: f64,
+    /// Its load on the links of the route.
+    pub(super) load: Load,
 }
 
 /// The prices of one program.
@@ -43,6 +41,7 @@ pub(super) struct Prices {
     pub(super) jobs: Vec<Vec<Job>>,
     wires: Vec<Wire>,
     wire_of: Vec<usize>,
+    groups: Vec<Load>,
 }
 
 impl Prices {
@@ -50,11 +49,16 @@ impl Prices {
     pub(super) fn new(plan: &VerifiedPlan<'_>, program: &Program, cost: &dyn CostModel) -> Result<Self, SimError> {
         let mut pricer = Pricer::new(plan, program, cost)?;
         let jobs = program.ranks.iter().map(|rank| pricer.rank(rank)).collect::<Result<_, _>>()?;
-        Ok(Self { jobs, wires: pricer.wires, wire_of: pricer.wire_of })
+        Ok(Self { jobs, wires: pricer.wires, wire_of: pricer.wire_of, groups: pricer.groups })
     }
 
     pub(super) fn wire(&self, message: MessageId) -> &Wire {
         &self.wires[self.wire_of[message.index()]]
+    }
+
+    /// What the all-reduce of a group asks of the network.
+    pub(super) fn group(&self, group: GroupId) -> &Load {
+        &self.groups[group.index()]
     }
 }
 
@@ -69,7 +73,7 @@ struct Pricer<'p> {
     messages: Vec<MessagePrice>,
     wires: Vec<Wire>,
     wire_of: Vec<usize>,
-    groups: Vec<Nanos>,
+    groups: Vec<Load>,
 }
 
 impl<'p> Pricer<'p> {
@@ -97,7 +101,9 @@ impl<'p> Pricer<'p> {
         }
         for group in &program.groups {
             let members: Vec<DeviceId> = group.ranks.iter().map(|rank| pricer.device(rank.index())).collect();
-            pricer.groups.push(cost.all_reduce(group.bytes, &members, plan.devices())?);
+            let time = cost.all_reduce(group.bytes, &members, plan.devices())?;
+            let uses = if time.is_zero() { Vec::new() } else { collective::ring_links(&members, plan.devices())? };
+            pricer.groups.push(Load { time, uses });
         }
         Ok(pricer)
     }
@@ -111,7 +117,8 @@ impl<'p> Pricer<'p> {
         let (source, target) = (devices.device(from), devices.device(to));
         let route = devices.route(from, to).ok_or_else(|| CostError::no_route(source, target))?;
         let (latency, time) = self.cost.wire(message.bytes, &route, source, target)?;
-        self.wires.push(Wire { latency, time, links: route.links, bandwidth: route.bandwidth.get() });
+        let uses = route.links.into_iter().map(|link| (link, 1.0)).collect();
+        self.wires.push(Wire { latency, load: Load { time, uses } });
         let (send, recv) = (self.cost.send(message.bytes, source)?, self.cost.recv(message.bytes, target)?);
         Ok((send, recv, self.wires.len() - 1))
     }
@@ -127,7 +134,7 @@ impl<'p> Pricer<'p> {
             Action::Backward { segment, .. } => Job::Work(self.stage(rank, segment)?.backward),
             Action::Send { message } => Job::Send { message, busy: self.messages[message.index()].0 },
             Action::Recv { message } => Job::Recv { message, busy: self.messages[message.index()].1 },
-            Action::AllReduce { group } => Job::AllReduce { group, time: self.groups[group.index()] },
+            Action::AllReduce { group } => Job::AllReduce { group },
             Action::OptimizerStep => Job::Work(self.optimizer(rank)?),
             other => return Err(SimError::UnknownAction { rank: rank.rank, action: other.label() }),
         })

@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use cutplane_plan::{MessageId, Program, RankProgram, Stream, VerifiedPlan};
+use cutplane_plan::{GroupId, MessageId, Program, RankProgram, Stream, VerifiedPlan};
 use cutplane_record::Span;
 use cutplane_units::Nanos;
 
 use super::SimError;
-use super::network::Network;
+use super::network::{FlowId, Network};
 use super::prices::{Job, Prices};
 use super::workers::Workers;
 use crate::cost::CostModel;
@@ -20,8 +20,8 @@ enum Event {
     QueueDone(Place),
     /// A rank's compute work ends, if the version is the current one.
     WorkDone(Place, u64),
-    /// A message has left the links, if the version is the current one.
-    FlowDone(MessageId, u64),
+    /// Traffic has left the links, if the version is the current one.
+    FlowDone(FlowId, u64),
     /// A message is there.
     Arrival(MessageId),
 }
@@ -164,8 +164,8 @@ impl Run<'_> {
             let place = Place { rank, queue: queue_of(Stream::Compute) };
             self.at(end, Event::WorkDone(place, version));
         }
-        for (end, message, version) in self.network.settle(self.now) {
-            self.at(end, Event::FlowDone(message, version));
+        for (end, flow, version) in self.network.settle(self.now) {
+            self.at(end, Event::FlowDone(flow, version));
         }
     }
 
@@ -177,9 +177,9 @@ impl Run<'_> {
                     self.end(place);
                 }
             }
-            Event::FlowDone(message, version) => {
-                if self.network.finish(message, version) {
-                    self.at(self.now + self.prices.wire(message).latency, Event::Arrival(message));
+            Event::FlowDone(flow, version) => {
+                if self.network.finish(flow, version) {
+                    self.flowed(flow);
                 }
             }
             Event::Arrival(message) => self.arrive(message),
@@ -202,25 +202,56 @@ impl Run<'_> {
             Job::Fixed(busy) | Job::Send { busy, .. } => self.at(self.now + busy, Event::QueueDone(place)),
             Job::Recv { message, busy } if self.arrived[message.index()] => self.stop_waiting(place, busy),
             Job::Recv { message, .. } => self.receiver[message.index()] = Some(place),
-            Job::AllReduce { group, time } => {
+            Job::AllReduce { group } => {
                 self.gathered[group.index()].push(place);
                 if self.gathered[group.index()].len() == self.program.group(group).ranks.len() {
-                    let members = std::mem::take(&mut self.gathered[group.index()]);
-                    for member in members {
-                        self.stop_waiting(member, time);
-                    }
+                    self.reduce(group);
                 }
             }
         }
     }
 
-    /// What the head of a queue waited for is there: it ends `busy` later.
-    fn stop_waiting(&mut self, place: Place, busy: Nanos) {
+    /// All ranks of a group have come: their all-reduce starts.
+    fn reduce(&mut self, group: GroupId) {
+        let load = self.prices.group(group);
+        if load.time.is_zero() || load.uses.is_empty() {
+            for member in std::mem::take(&mut self.gathered[group.index()]) {
+                self.stop_waiting(member, load.time);
+            }
+            return;
+        }
+        for index in 0..self.gathered[group.index()].len() {
+            self.note_waiting(self.gathered[group.index()][index]);
+        }
+        self.network.start(FlowId::Group(group), load, self.now);
+    }
+
+    /// Traffic has left the links: a message arrives a latency later, an all-reduce ends for all its ranks.
+    fn flowed(&mut self, flow: FlowId) {
+        match flow {
+            FlowId::Message(message) => {
+                self.at(self.now + self.prices.wire(message).latency, Event::Arrival(message));
+            }
+            FlowId::Group(group) => {
+                for member in std::mem::take(&mut self.gathered[group.index()]) {
+                    self.end(member);
+                }
+            }
+        }
+    }
+
+    /// Records how long the head of a queue has waited for what is there now.
+    fn note_waiting(&mut self, place: Place) {
         let now = self.now;
         let head = &mut self.ranks[place.rank].queues[place.queue].head;
         let (start, waited) = head.as_mut().expect("only a head waits");
         *waited = now - *start;
-        self.at(now + busy, Event::QueueDone(place));
+    }
+
+    /// What the head of a queue waited for is there: it ends `busy` later.
+    fn stop_waiting(&mut self, place: Place, busy: Nanos) {
+        self.note_waiting(place);
+        self.at(self.now + busy, Event::QueueDone(place));
     }
 
     fn arrive(&mut self, message: MessageId) {
@@ -255,10 +286,10 @@ impl Run<'_> {
 
     fn depart(&mut self, message: MessageId) {
         let wire = self.prices.wire(message);
-        if wire.time.is_zero() || wire.links.is_empty() {
-            self.at(self.now + wire.time + wire.latency, Event::Arrival(message));
+        if wire.load.time.is_zero() || wire.load.uses.is_empty() {
+            self.at(self.now + wire.load.time + wire.latency, Event::Arrival(message));
         } else {
-            self.network.start(message, wire, self.now);
+            self.network.start(FlowId::Message(message), &wire.load, self.now);
         }
     }
 

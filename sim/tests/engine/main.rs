@@ -112,6 +112,21 @@ fn a_flow_speeds_up_when_the_other_ends() {
 }
 
 #[test]
+fn an_all_reduce_and_a_message_share_a_link_equally() {
+    // The second stage spans both hosts: its all-reduce (100 ns alone) and the second replica's gradient (320 bytes) start
+    // together at 360. Half the rate each: the all-reduce ends at 560, and the other 220 bytes go alone.
+    let cost = Fake { wire: true, all_reduce: 100, ..Fake::default() };
+    let (program, timeline) = run_batch(&cluster(Cpu, &[3, 1]), 2, 1, 10, FillDrain, &cost);
+    let expected = [
+        "L0 0-0, F0 0-10, Sa0 10-10, Rg0 10-42 w32, B0 42-62, A 62-900 w738, O 900-900",
+        "L0 0-0, F0 0-10, Sa0 10-10, Rg0 10-780 w770, B0 780-800, A 800-900, O 900-900",
+        "L0 0-0, Ra0 0-11 w11, F0 11-21, B0 21-41, Sg0 41-41, A 41-560 w319, O 560-560",
+        "L0 0-0, Ra0 0-330 w330, F0 330-340, B0 340-360, Sg0 360-360, A 360-560, O 560-560",
+    ];
+    assert_eq!(text(&program, &timeline), expected);
+}
+
+#[test]
 fn busy_neighbours_slow_each_other_down_only_while_both_are_busy() {
     // Factor 2 while both compute. The second device has three times the work: when the first is through with its 30 ns
     // (at 60), the second has done 30 of its 90, and does the other 60 alone.

@@ -35,6 +35,9 @@ pub(super) struct Chassis {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeviceEntry {
     pub(super) aliases: Vec<String>,
+    /// Names that drivers give the device.
+    #[serde(default)]
+    products: Vec<String>,
     pub(super) spec: DeviceSpec,
     #[serde(rename = "box")]
     pub(super) chassis: Chassis,
@@ -86,6 +89,12 @@ impl Catalogue {
         self.devices.iter().find(|entry| entry.spec.model.to_ascii_lowercase() == name || entry.aliases.contains(&name))
     }
 
+    /// The device model that a driver calls `product`.
+    pub(super) fn product(&self, product: &str) -> Option<&DeviceEntry> {
+        let wanted = bare(product);
+        self.devices.iter().find(|entry| entry.products.iter().any(|name| bare(name) == wanted))
+    }
+
     /// The machine of this name, in any case.
     pub(super) fn host(&self, name: &str) -> Option<&HostEntry> {
         self.hosts.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
@@ -95,4 +104,11 @@ impl Catalogue {
     pub(super) fn device_of(&self, host: &HostEntry) -> &DeviceSpec {
         &self.device(&host.device).expect("a test holds every host to a listed device").spec
     }
+}
+
+/// A product name without the brand in front of it, which depends on the age of the driver.
+fn bare(product: &str) -> String {
+    let name = product.trim().to_ascii_lowercase();
+    let name = name.strip_prefix("nvidia ").unwrap_or(&name);
+    name.strip_prefix("tesla ").unwrap_or(name).to_owned()
 }

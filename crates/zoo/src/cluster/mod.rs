@@ -6,7 +6,7 @@ mod cpu;
 
 use std::path::Path;
 
-use cutplane_graph::{ClusterSpec, DeviceGraph};
+use cutplane_graph::{ClusterSpec, DeviceGraph, DeviceSpec};
 
 use crate::error::ZooError;
 use catalogue::catalogue;
@@ -74,6 +74,12 @@ pub fn cluster(argument: &str) -> Result<ClusterSpec, ZooError> {
         return Ok(Machines { prefix, spec: &device.spec, chassis: &device.chassis }.of(devices, argument));
     }
     Err(refuse(argument, format!("'{name}' is not known"), format!("known are {}", known_forms())))
+}
+
+/// Facts of the device that a driver calls `product`, such as `NVIDIA H100 80GB HBM3`; `None` when the catalogue has none
+/// of that name.
+pub fn device_of_product(product: &str) -> Option<DeviceSpec> {
+    catalogue().product(product).map(|entry| entry.spec.clone())
 }
 
 fn known_forms() -> String {
