@@ -1,6 +1,9 @@
 //! What can go wrong while a program runs.
 
+use cutplane_graph::Dtype;
 use thiserror::Error;
+
+use crate::devices::NotReady;
 
 /// A failed run, by its cause.
 #[derive(Debug, Error)]
@@ -36,6 +39,23 @@ pub enum RuntimeError {
         /// The rank.
         rank: usize,
         /// Why.
+        problem: String,
+    },
+    /// A device that does not compute in the precision of the plan.
+    #[error("{backend} does not compute in {precision}: plan with --precision f32, bf16 or f16, whichever it does")]
+    Precision {
+        /// The back end.
+        backend: &'static str,
+        /// What was asked for.
+        precision: Dtype,
+    },
+    /// A card that cannot be computed on here and now.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// A device did not do what it was asked.
+    #[error("the device failed: {problem}")]
+    Device {
+        /// What it answered.
         problem: String,
     },
     /// The user interrupted the run.

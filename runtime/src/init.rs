@@ -12,6 +12,7 @@ pub fn initial_weight(param: &Param, seed: u64) -> HostTensor {
     let data = match param.init {
         Init::Zeros => vec![0.0; count],
         Init::Ones => vec![1.0; count],
+        Init::Uniform { bound } => uniform(&param.name, seed, bound, count),
         Init::Normal { std } => normal(&param.name, seed, std, count),
     };
     HostTensor::f32(shape, data)
@@ -42,6 +43,12 @@ impl SplitMix {
     fn uniform(&mut self) -> f32 {
         ((self.next() >> 40) + 1) as f32 / (1u64 << 24) as f32
     }
+}
+
+/// Uniform in `-bound..=bound`.
+fn uniform(name: &str, seed: u64, bound: f64, count: usize) -> Vec<f32> {
+    let mut random = SplitMix::keyed(name, seed);
+    (0..count).map(|_| bound as f32 * (2.0 * random.uniform() - 1.0)).collect()
 }
 
 /// Box and Muller 1958: two independent normals from two uniforms.

@@ -4,6 +4,7 @@
 //! - [`segment`]: one segment of one rank: forward, backward as a vector-Jacobian product at its boundary, gradients.
 //! - [`optimizer`]: update rules. [`init`]: initial weights that are the same under every plan.
 //! - [`backend`]: the device, and ranks pinned to cores. [`memory`]: live and peak bytes of a rank.
+//! - [`devices`]: what this machine has to compute with, found without computing.
 //! - [`comm`]: messages and collectives between ranks. [`exec`]: the interpreter of a rank's program.
 //! - [`data`]: text to micro-batches. [`profile`]: what is measured of this machine.
 
@@ -11,6 +12,7 @@ pub mod allocator;
 pub mod backend;
 pub mod comm;
 pub mod data;
+pub mod devices;
 pub mod error;
 pub mod exec;
 pub mod init;

@@ -1,8 +1,14 @@
 //! Update rules of the parameters.
 
+mod expressions;
+mod loss_scale;
+
 use cutplane_plan::Optimizer;
 
 use crate::ops::kernel::wide;
+
+pub(crate) use expressions::DeviceState;
+pub(crate) use loss_scale::LossScale;
 
 /// An update rule with its numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,6 +142,26 @@ mod tests {
         // 1.898 * 0.999 - 0.1 * 0.105263158 / 0.395225391 = 1.896102 - 0.026633702 = 1.869468298.
         let second = run(settings, &[0.5, -0.25], 2.0);
         assert!((second - 1.869_468_3).abs() < 1e-6, "{second}");
+    }
+
+    #[test]
+    fn tensor_expressions_take_the_same_steps() {
+        for rule in [Optimizer::AdamW, Optimizer::Sgd] {
+            let settings = OptimizerSettings::new(rule, 0.1);
+            let (mut host, mut device) = (OptimizerState::default(), DeviceState::default());
+            let mut weight = vec![2.0f32, -1.0, 0.5];
+            let tensor = |numbers: &[f32]| {
+                let data = burn::tensor::TensorData::new(numbers.to_vec(), [1, 3]);
+                burn::tensor::Tensor::<2>::from_data(data, &burn::tensor::Device::flex())
+            };
+            let mut twin = tensor(&weight);
+            for (step, gradient) in [Some([0.5f32, -3.0, 1e-4]), Some([-0.25, 0.0, 2.0]), None].iter().enumerate() {
+                host.update(&settings, step as u32 + 1, &mut weight, gradient.as_ref().map(|g| &g[..]));
+                twin = device.update(&settings, step as u32 + 1, twin, gradient.as_ref().map(|g| tensor(g)));
+                let numbers = crate::tensor::numbers(twin.clone());
+                assert!(weight.iter().zip(&numbers).all(|(a, b)| (a - b).abs() < 1e-6), "{weight:?} {numbers:?}");
+            }
+        }
     }
 
     #[test]

@@ -10,15 +10,15 @@ use burn::tensor::Gradients;
 use cutplane_graph::{ModelGraph, ParamId, ValueId};
 use cutplane_plan::Segment;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
-use crate::ops::{self, Matrix, Output, Value, Weight, floats};
+use crate::ops::{self, Loss, Manner, Matrix, Output, Value, Weight, floats};
 use crate::optimizer::OptimizerSettings;
 use crate::tensor::{HostData, HostTensor};
-use live::Live;
+use live::{Live, Values};
 
 pub(crate) use live::seed;
-pub(crate) use slot::{Slot, accumulate};
+pub(crate) use slot::{Gradient, Slot};
 
 /// Runs one segment on one device.
 ///
@@ -33,7 +33,8 @@ pub struct SegmentRunner {
     settings: OptimizerSettings,
     slots: BTreeMap<ParamId, Slot>,
     live: BTreeMap<u64, Live>,
-    losses: BTreeMap<u64, f32>,
+    losses: BTreeMap<u64, Loss>,
+    loss_scale: Option<f32>,
     steps: u32,
 }
 
@@ -41,7 +42,8 @@ impl SegmentRunner {
     /// Puts the segment's weights on the device.
     ///
     /// # Errors
-    /// [`RuntimeError::Value`] when `weights` gives a parameter another shape than the model.
+    /// [`RuntimeError::Value`] when `weights` gives a parameter another shape than the model, or when this runtime does
+    /// not execute one of the segment's operators.
     pub fn new(
         model: Arc<ModelGraph>,
         segment: Segment,
@@ -49,6 +51,9 @@ impl SegmentRunner {
         weights: &dyn Fn(ParamId) -> HostTensor,
         optimizer: OptimizerSettings,
     ) -> Result<Self, RuntimeError> {
+        for op in &segment.ops {
+            ops::check(&model, model.op(*op))?;
+        }
         let mut slots = BTreeMap::new();
         for id in &segment.params {
             slots.insert(*id, slot(&model, *id, weights(*id), backend)?);
@@ -61,12 +66,14 @@ impl SegmentRunner {
             slots,
             live: BTreeMap::new(),
             losses: BTreeMap::new(),
+            loss_scale: None,
             steps: 0,
         })
     }
 
     /// Runs a micro-batch forward and keeps what its backward pass needs. `inputs` are the segment's inputs; returned are
-    /// its outputs, without the loss, which [`SegmentRunner::loss`] tells.
+    /// its outputs, without the loss, which [`SegmentRunner::loss`] tells. Where numbers stay on the device, the outputs
+    /// are handles to them.
     ///
     /// # Errors
     /// [`RuntimeError::Value`] for a missing input, a wrong shape or type, or an id outside the vocabulary;
@@ -80,35 +87,73 @@ impl SegmentRunner {
             return Err(RuntimeError::MicroBatch { micro_batch, problem: "it is run forward a second time" });
         }
         let mut live = Live::default();
-        let mut values = self.take_inputs(inputs, &mut live)?;
-        for op in &self.segment.ops {
-            let op = self.model.op(*op);
-            let inputs = op.inputs.iter().map(|id| values.take(*id)).collect();
-            let weights: Vec<&Weight> = op.params.iter().map(|id| &self.slots[id].weight).collect();
-            match ops::forward(&self.model, op, inputs, &weights)? {
-                Output::Value(value) => values.put(op.output, value),
-                Output::Loss(loss) => {
-                    self.losses.insert(micro_batch, loss.value);
-                    live.loss = Some((loss.logits, loss.gradient));
-                }
-            }
+        let mut values = self.take_inputs(inputs, Some(&mut live))?;
+        let loss = self.run(&mut values, |slot| slot.weight.clone())?;
+        if let Some(loss) = loss {
+            self.losses.insert(micro_batch, loss.value);
+            live.loss = Some((loss.logits, loss.gradient));
         }
         let outputs = self.segment.outputs.iter().filter_map(|id| values.output(*id).map(|matrix| (*id, matrix)));
         live.outputs = outputs.collect();
-        let leaving = live.outputs.iter().map(|(id, matrix)| (*id, matrix.to_host())).collect();
+        let leaving = live.outputs.iter().map(|(id, matrix)| (*id, matrix.leave(&self.backend))).collect();
         self.live.insert(micro_batch, live);
         Ok(leaving)
     }
 
-    fn take_inputs(&self, inputs: Vec<(ValueId, HostTensor)>, live: &mut Live) -> Result<live::Values, RuntimeError> {
-        let mut values = live::Values::new(&self.model, &self.segment);
-        let device = self.backend.autodiff();
+    /// Runs a micro-batch forward and keeps nothing: inference. Otherwise as [`SegmentRunner::forward`].
+    ///
+    /// # Errors
+    /// [`RuntimeError::Value`] as [`SegmentRunner::forward`].
+    pub fn infer(
+        &mut self,
+        micro_batch: u64,
+        inputs: Vec<(ValueId, HostTensor)>,
+    ) -> Result<Vec<(ValueId, HostTensor)>, RuntimeError> {
+        let mut values = self.take_inputs(inputs, None)?;
+        if let Some(loss) = self.run(&mut values, |slot| slot.weight.plain())? {
+            self.losses.insert(micro_batch, loss.value);
+        }
+        let outputs = self.segment.outputs.iter();
+        Ok(outputs.filter_map(|id| values.output(*id).map(|matrix| (*id, matrix.leave(&self.backend)))).collect())
+    }
+
+    /// Runs all operators; the loss, if the segment computes it.
+    fn run(
+        &self,
+        values: &mut Values,
+        weight: impl Fn(&Slot) -> Weight,
+    ) -> Result<Option<ops::LossGradient>, RuntimeError> {
+        let manner = Manner { backend: &self.backend, loss_scale: self.loss_scale.unwrap_or(1.0) };
+        let mut loss = None;
+        for op in &self.segment.ops {
+            let op = self.model.op(*op);
+            let inputs = op.inputs.iter().map(|id| values.take(*id)).collect();
+            let weights: Vec<Weight> = op.params.iter().map(|id| weight(&self.slots[id])).collect();
+            let weights: Vec<&Weight> = weights.iter().collect();
+            match ops::forward(&self.model, op, inputs, &weights, manner)? {
+                Output::Value(value) => values.put(op.output, value),
+                Output::Loss(gradient) => loss = Some(gradient),
+            }
+        }
+        Ok(loss)
+    }
+
+    /// The inputs on the device: leaves of a history for a micro-batch that goes back, plain tensors otherwise.
+    fn take_inputs(
+        &self,
+        inputs: Vec<(ValueId, HostTensor)>,
+        mut live: Option<&mut Live>,
+    ) -> Result<Values, RuntimeError> {
+        let mut values = Values::new(&self.model, &self.segment);
         for (id, tensor) in inputs {
             self.check(id, &tensor)?;
             let from_segment = self.model.value(id).producer.is_some();
-            let value = Value::from_host(tensor, &device, from_segment);
-            if let (true, Value::Float(matrix)) = (from_segment, &value) {
-                live.inputs.push((id, matrix.clone()));
+            let mut value = Value::enter(tensor, &self.backend);
+            if let Some(live) = &mut live {
+                value = value.recorded(from_segment);
+                if let (true, Value::Float(matrix)) = (from_segment, &value) {
+                    live.inputs.push((id, matrix.clone()));
+                }
             }
             values.put(id, value);
         }
@@ -127,7 +172,7 @@ impl SegmentRunner {
         let ty = &self.model.value(id).ty;
         let dims = if ty.batched { tensor.shape.get(1..) } else { Some(&tensor.shape[..]) };
         let same = dims.is_some_and(|dims| dims.iter().map(|dim| *dim as u64).eq(ty.dims.iter().copied()));
-        if same && ty.dtype.is_float() == matches!(tensor.data, HostData::F32(_)) {
+        if same && ty.dtype.is_float() == tensor.is_float() {
             return Ok(());
         }
         Err(self.refuse(id, format!("expected {ty}, got the shape {:?}", tensor.shape)))
@@ -135,7 +180,17 @@ impl SegmentRunner {
 
     /// The loss of a micro-batch since the last update, when this segment computes it.
     pub fn loss(&self, micro_batch: u64) -> Option<f32> {
-        self.losses.get(&micro_batch).copied()
+        self.losses.get(&micro_batch).map(Loss::number)
+    }
+
+    /// The loss of a micro-batch, without waiting for the device that computes it.
+    pub(crate) fn loss_handle(&self, micro_batch: u64) -> Option<Loss> {
+        self.losses.get(&micro_batch).cloned()
+    }
+
+    /// By what losses are multiplied in the passes to come, and gradients divided in the update.
+    pub(crate) fn set_loss_scale(&mut self, loss_scale: Option<f32>) {
+        self.loss_scale = loss_scale;
     }
 
     /// Runs a micro-batch backward: one vector-Jacobian product of the segment's outputs with `upstream`, plus the loss
@@ -162,13 +217,12 @@ impl SegmentRunner {
             gradients_of.push((output, tensor));
         }
         let inputs = std::mem::take(&mut live.inputs);
-        let mut gradients = live.seed(gradients_of, loss_scale, &self.backend.device()).map(|seed| seed.backward());
-        for slot in self.slots.values_mut() {
-            if let Some(new) = gradients.as_mut().and_then(|gradients| slot.weight.take_gradient(gradients)) {
-                accumulate(&mut slot.gradient, new);
-            }
+        let mut gradients = live.seed(gradients_of, loss_scale, &self.backend).map(|seed| seed.backward());
+        if let Some(gradients) = &mut gradients {
+            self.slots.values_mut().for_each(|slot| slot.gather(gradients));
         }
-        Ok(inputs.into_iter().map(|(id, input)| (id, input_gradient(&input, gradients.as_mut()))).collect())
+        let gradient = |(id, input): (ValueId, Matrix)| (id, input_gradient(&input, gradients.as_mut(), &self.backend));
+        Ok(inputs.into_iter().map(gradient).collect())
     }
 
     /// Micro-batches run forward but not yet backward.
@@ -180,7 +234,7 @@ impl SegmentRunner {
     pub fn read_gradients(&self, params: &[ParamId], out: &mut Vec<f32>) {
         for id in params {
             match self.slots.get(id).and_then(|slot| slot.gradient.as_ref()) {
-                Some(gradient) => out.extend_from_slice(gradient),
+                Some(gradient) => gradient.append_to(out),
                 None => out.resize(out.len() + self.model.param(*id).elements() as usize, 0.0),
             }
         }
@@ -195,25 +249,70 @@ impl SegmentRunner {
         for id in params {
             let (own, others) = rest.split_at(self.model.param(*id).elements() as usize);
             rest = others;
-            let Some(slot) = self.slots.get_mut(id) else { continue };
-            match &mut slot.gradient {
-                Some(gradient) => gradient.copy_from_slice(own),
-                None => slot.gradient = Some(own.to_vec()),
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.set_gradient(own, &self.backend);
             }
         }
+    }
+
+    /// Takes the gradients of those of `params` that the segment uses, as handles to numbers on the device.
+    pub(crate) fn take_device_gradients(&mut self, params: &[ParamId]) -> Vec<HostTensor> {
+        let (slots, backend) = (&mut self.slots, &self.backend);
+        let take = |id: &ParamId| {
+            let slot = slots.get_mut(id)?;
+            let gradient = slot.take_device_gradient(backend);
+            Some(HostTensor::on_device(slot.shape.clone(), gradient))
+        };
+        params.iter().filter_map(take).collect()
+    }
+
+    /// Puts back what [`SegmentRunner::take_device_gradients`] took, summed.
+    pub(crate) fn put_device_gradients(&mut self, params: &[ParamId], gradients: Vec<HostTensor>) {
+        let held = params.iter().filter(|id| self.segment.params.contains(id));
+        for (id, gradient) in held.zip(gradients) {
+            let dims = gradient.matrix_dims();
+            let rows = gradient.data.on_device(dims, &self.backend.in_full());
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.gradient = Some(Gradient::Device(rows));
+            }
+        }
+    }
+
+    /// Whether every gradient is a finite number.
+    pub(crate) fn gradients_are_finite(&self) -> bool {
+        let gradients = self.slots.values().filter_map(|slot| slot.gradient.as_ref());
+        let device = gradients.filter_map(|gradient| match gradient {
+            Gradient::Host(_) => None,
+            Gradient::Device(rows) => Some(rows.clone().abs().sum()),
+        });
+        // An infinity or NaN among the numbers shows in their sum.
+        device.reduce(|left, right| left + right).is_none_or(|sum| Loss::Device(sum).number().is_finite())
     }
 
     /// The gradient of a parameter, if a backward pass has reached it since the last update.
     pub fn gradient(&self, param: ParamId) -> Option<HostTensor> {
         let slot = self.slots.get(&param)?;
-        slot.gradient.as_ref().map(|gradient| HostTensor::f32(slot.shape.clone(), gradient.clone()))
+        let mut data = slot.gradient.clone()?.into_host();
+        if let Some(scale) = self.loss_scale {
+            for x in &mut data {
+                *x /= scale;
+            }
+        }
+        Some(HostTensor::f32(slot.shape.clone(), data))
     }
 
     /// The gradient of a parameter, to be exchanged in place; it begins as zero. `None` when the segment does not use the
-    /// parameter.
+    /// parameter, or keeps its gradient on the device.
     pub fn gradient_mut(&mut self, param: ParamId) -> Option<&mut [f32]> {
         let slot = self.slots.get_mut(&param)?;
-        Some(slot.gradient.get_or_insert_with(|| vec![0.0; slot.shape.iter().product()]))
+        if self.backend.residence() == Residence::Device {
+            return None;
+        }
+        let zeros = || Gradient::Host(vec![0.0; slot.shape.iter().product()]);
+        match slot.gradient.get_or_insert_with(zeros) {
+            Gradient::Host(data) => Some(data),
+            Gradient::Device(_) => None,
+        }
     }
 
     /// The value of a parameter.
@@ -237,8 +336,14 @@ impl SegmentRunner {
         self.steps += 1;
         self.losses.clear();
         for slot in self.slots.values_mut() {
-            slot.update(&self.settings, self.steps, &self.backend);
+            slot.update(&self.settings, self.steps, self.loss_scale, &self.backend);
         }
+    }
+
+    /// Forgets gradients and losses and updates nothing: what a step with an overflow ends with.
+    pub(crate) fn skip_step(&mut self) {
+        self.losses.clear();
+        self.slots.values_mut().for_each(|slot| slot.gradient = None);
     }
 }
 
@@ -255,10 +360,13 @@ fn slot(model: &ModelGraph, id: ParamId, initial: HostTensor, backend: &Backend)
 }
 
 /// The gradient of a leaf; zero when no output depends on it.
-fn input_gradient(input: &Matrix, gradients: Option<&mut Gradients>) -> HostTensor {
-    let data = match gradients.and_then(|gradients| input.rows.grad_remove(gradients)) {
-        Some(gradient) => floats(gradient),
-        None => vec![0.0; input.shape.iter().product()],
-    };
-    HostTensor { shape: input.shape.clone(), data: HostData::F32(data) }
+fn input_gradient(input: &Matrix, gradients: Option<&mut Gradients>, backend: &Backend) -> HostTensor {
+    let gradient = gradients.and_then(|gradients| input.rows.grad_remove(gradients));
+    let shape = input.shape.clone();
+    match (backend.residence(), gradient) {
+        (Residence::Host, Some(gradient)) => HostTensor { shape, data: HostData::F32(floats(gradient)) },
+        (Residence::Host, None) => HostTensor { data: HostData::F32(vec![0.0; shape.iter().product()]), shape },
+        (Residence::Device, Some(gradient)) => HostTensor::on_device(shape, gradient),
+        (Residence::Device, None) => HostTensor::on_device(shape, input.rows.clone().inner().zeros_like()),
+    }
 }

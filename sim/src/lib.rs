@@ -2,9 +2,12 @@
 //!
 //! - [`cost`]: a ladder of cost models, from a datasheet roofline to measured device profiles; collectives; memory.
 //! - [`engine`]: discrete-event execution of a program in virtual time, with link sharing.
-//! - [`estimate`]: the closed form of a training step under every parallel axis, at any scale.
+//! - [`kernel`]: how long one kernel takes on one accelerator.
 //! - [`network`]: what collectives cost on nested domains and on irregular topologies.
+//! - [`placement`]: graphs of given costs on accelerators and CPU cores, for throughput or latency.
+//! - [`estimate`]: the closed form of a training step under every parallel axis, at any scale.
 //! - [`planner`]: a ladder of searchers, from even split to ILP, all answering with a plan, a bound and a reason to stop.
+//! - [`prediction`]: a predicted time with its interval, and where its numbers come from.
 
 // Helpers of the integration tests serve unit tests too.
 #[cfg(test)]
@@ -13,5 +16,8 @@ extern crate self as cutplane_sim;
 pub mod cost;
 pub mod engine;
 pub mod estimate;
+pub mod kernel;
 pub mod network;
+pub mod placement;
 pub mod planner;
+pub mod prediction;

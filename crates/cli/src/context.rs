@@ -1,8 +1,8 @@
 //! Arguments that verbs share, and what they stand for: a model, a cluster, the work of a step.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
-use cutplane_graph::{DeviceGraph, DeviceKind, Dtype, ModelGraph, ModelSource, Overrides};
+use cutplane_graph::{DeviceGraph, Dtype, ModelGraph, ModelSource, Overrides};
 use cutplane_plan::{Optimizer, Plan, PlanViolation, VerifiedPlan, verify};
 
 /// Which model, at which size.
@@ -22,15 +22,36 @@ pub(crate) struct ModelArgs {
     /// Replaces the number of attention heads.
     #[arg(long)]
     pub(crate) heads: Option<u64>,
-    /// Replaces the vocabulary size.
+    /// Replaces the vocabulary size, or the number of classes.
     #[arg(long)]
     pub(crate) vocab: Option<u64>,
+    /// Replaces the number of heads of keys and values.
+    #[arg(long)]
+    pub(crate) kv_heads: Option<u64>,
+    /// Replaces the width of the feed-forward layers.
+    #[arg(long)]
+    pub(crate) ffn_hidden: Option<u64>,
+    /// Replaces the number of experts.
+    #[arg(long)]
+    pub(crate) experts: Option<u64>,
+    /// Replaces the height and width of an image model's input.
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image: Option<u64>,
 }
 
 impl ModelArgs {
     /// The source that a plan carries, and the graph.
     pub(crate) fn load(&self) -> Result<(ModelSource, ModelGraph)> {
-        let overrides = Overrides { layers: self.layers, hidden: self.hidden, heads: self.heads, vocab: self.vocab };
+        let overrides = Overrides {
+            layers: self.layers,
+            hidden: self.hidden,
+            heads: self.heads,
+            vocab: self.vocab,
+            kv_heads: self.kv_heads,
+            ffn_hidden: self.ffn_hidden,
+            experts: self.experts,
+            image: self.image,
+        };
         let source = cutplane_zoo::source_from_argument(&self.model, self.seq, overrides)?;
         let graph = cutplane_zoo::build(&source)?;
         Ok((source, graph))
@@ -66,29 +87,15 @@ pub(crate) fn parse_precision(text: &str) -> Result<Dtype, String> {
     }
 }
 
-/// Builds the device graph that `--devices` names.
+/// Builds the device graph that `--devices` names: devices of this machine as in
+/// [`cutplane_runtime::devices::DeviceList`], or a cluster of the zoo.
 pub(crate) fn devices(argument: &str) -> Result<DeviceGraph> {
+    #[cfg(feature = "runtime")]
+    if cutplane_runtime::devices::DeviceList::is_meant(argument) {
+        return Ok(DeviceGraph::build(crate::local::cluster(argument)?)?);
+    }
     let spec = cutplane_zoo::cluster(argument)?;
     Ok(DeviceGraph::build(spec)?)
-}
-
-/// Refuses clusters that this build cannot execute on, before anything is computed.
-#[cfg(feature = "runtime")]
-pub(crate) fn require_executable(devices: &DeviceGraph) -> Result<()> {
-    match devices.devices().iter().find(|device| device.spec.kind != DeviceKind::Cpu) {
-        None => Ok(()),
-        Some(device) => bail!(
-            "device '{}' ({}) cannot run here: this build executes on CPU ranks. Use --devices cpu:N, or `cutplane plan` and \
-             `cutplane simulate`, which need no device",
-            device.name,
-            device.spec.model
-        ),
-    }
-}
-
-/// True when every device is a CPU core.
-pub(crate) fn all_cpu(devices: &DeviceGraph) -> bool {
-    devices.devices().iter().all(|device| device.spec.kind == DeviceKind::Cpu)
 }
 
 /// Rebuilds the model and cluster that a plan was made for.

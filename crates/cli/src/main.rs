@@ -1,9 +1,13 @@
 //! `cutplane`: plan, predict, run and compare distributed training, from one binary. One verb a file in [`verbs`].
 
 mod context;
+#[cfg(feature = "runtime")]
+mod local;
 mod output;
 mod pricing;
 mod progress;
+#[cfg(feature = "runtime")]
+mod records;
 mod verbs;
 
 use std::process::ExitCode;
@@ -25,14 +29,22 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Models(verbs::models::Models),
+    Inspect(verbs::inspect::Inspect),
+    #[cfg(feature = "runtime")]
+    Doctor(verbs::doctor::Doctor),
     #[cfg(feature = "runtime")]
     Profile(verbs::profile::Profile),
+    Place(verbs::place::Place),
     Plan(verbs::plan::Plan),
     Simulate(verbs::simulate::Simulate),
+    Score(verbs::score::Score),
+    Calibrate(verbs::calibrate::Calibrate),
     #[cfg(feature = "runtime")]
     Run(verbs::run::Run),
     #[cfg(feature = "runtime")]
     Compare(verbs::compare::Compare),
+    #[cfg(feature = "runtime")]
+    GpuCheck(verbs::gpu_check::GpuCheck),
 }
 
 fn main() -> ExitCode {
@@ -40,14 +52,22 @@ fn main() -> ExitCode {
     cutplane_runtime::allocator::keep_freed_memory();
     let result = match Cli::parse().verb {
         Verb::Models(verb) => verb.run(),
+        Verb::Inspect(verb) => verb.run(),
+        #[cfg(feature = "runtime")]
+        Verb::Doctor(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Profile(verb) => verb.run(),
+        Verb::Place(verb) => verb.run(),
         Verb::Plan(verb) => verb.run(),
         Verb::Simulate(verb) => verb.run(),
+        Verb::Score(verb) => verb.run(),
+        Verb::Calibrate(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Run(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Compare(verb) => verb.run(),
+        #[cfg(feature = "runtime")]
+        Verb::GpuCheck(verb) => verb.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
-use cutplane_graph::DeviceGraph;
+use anyhow::{Result, bail};
+use cutplane_graph::{DeviceGraph, DeviceKind};
 use cutplane_record::{DeviceProfile, read_profile};
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::cost::{CostModel, Profiled, Roofline};
-
-use crate::context;
 
 /// A cost model, and the memory model that belongs to it.
 pub(crate) struct Pricing {
@@ -41,97 +39,161 @@ impl Pricing {
     }
 }
 
-/// Prices for `devices`: from `given` when the user names a profile, from the cache or a fresh measurement for CPU ranks
-/// of this machine, from the datasheet for accelerators.
+/// Prices for `devices`: from `given` when the user names a profile; for devices of this machine that can be computed
+/// on, from the cache or a fresh measurement of each kind; from the datasheet for everything else.
 pub(crate) fn choose(devices: &DeviceGraph, given: Option<&Path>) -> Result<Pricing> {
     if let Some(path) = given {
         let profile = read_profile(path)?;
         check_covers(&profile, devices, path)?;
-        return Ok(profiled(profile, path.display().to_string()));
+        return Ok(profiled(vec![profile], path.display().to_string()));
     }
-    if !context::all_cpu(devices) {
-        let origin = "datasheet (roofline)".to_owned();
-        return Ok(Pricing { prices: Prices::Datasheet(Roofline::new()), origin });
+    if !measurable(devices) {
+        return Ok(datasheet());
     }
-    let path = cache_path(devices)?;
-    if path.exists() {
-        match read_profile(&path).map(|profile| (check_fresh(&profile, devices), profile)) {
-            Ok((Ok(()), profile)) => return Ok(profiled(profile, path.display().to_string())),
-            Ok((Err(reason), _)) => eprintln!("profile  {} is not used: {reason}", path.display()),
-            Err(error) => eprintln!("profile  not used: {error}"),
+    priced(devices, &|group| {
+        let path = group.cache_path()?;
+        if path.exists() {
+            match read_profile(&path).map(|profile| (check_fresh(&profile, group), profile)) {
+                Ok((Ok(()), profile)) => return Ok((profile, path.display().to_string())),
+                Ok((Err(reason), _)) => eprintln!("profile  {} is not used: {reason}", path.display()),
+                Err(error) => eprintln!("profile  not used: {error}"),
+            }
+        }
+        group.measure_now(&path)
+    })
+}
+
+/// Prices from the datasheet.
+pub(crate) fn datasheet() -> Pricing {
+    Pricing { prices: Prices::Datasheet(Roofline::new()), origin: "datasheet (roofline)".to_owned() }
+}
+
+/// Measures every kind of device now, whatever the cache holds, and keeps the profiles there.
+#[cfg(feature = "runtime")]
+pub(crate) fn fresh(devices: &DeviceGraph) -> Result<Pricing> {
+    priced(devices, &|group| group.measure_now(&group.cache_path()?))
+}
+
+fn priced(devices: &DeviceGraph, profile_of: &dyn Fn(&Group) -> Result<(DeviceProfile, String)>) -> Result<Pricing> {
+    let found = groups(devices).iter().map(profile_of).collect::<Result<Vec<_>>>()?;
+    let (profiles, origins): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    Ok(profiled(profiles, origins.join(" and ")))
+}
+
+/// True for cores, which stand for this machine's, and for its cards when they can be computed on now.
+fn measurable(devices: &DeviceGraph) -> bool {
+    if devices.devices().iter().all(|device| device.spec.kind == DeviceKind::Cpu) {
+        return true;
+    }
+    #[cfg(feature = "runtime")]
+    return crate::local::places(devices).is_ok();
+    #[cfg(not(feature = "runtime"))]
+    false
+}
+
+/// Ranks on one kind of device: what one profile is about.
+pub(crate) struct Group {
+    model: String,
+    ranks: usize,
+    #[cfg(feature = "runtime")]
+    kind: DeviceKind,
+    /// The first of them.
+    device: String,
+}
+
+/// The devices by model, in order of appearance.
+pub(crate) fn groups(devices: &DeviceGraph) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for device in devices.devices() {
+        match groups.iter_mut().find(|group| group.model == device.spec.model) {
+            Some(group) => group.ranks += 1,
+            None => groups.push(Group {
+                model: device.spec.model.clone(),
+                ranks: 1,
+                #[cfg(feature = "runtime")]
+                kind: device.spec.kind,
+                device: device.name.clone(),
+            }),
         }
     }
-    fresh(devices, &path)
-}
-
-/// Measures this machine now and keeps the profile in the cache.
-#[cfg(feature = "runtime")]
-pub(crate) fn fresh(devices: &DeviceGraph, path: &Path) -> Result<Pricing> {
-    crate::output::prepare_file(path)?;
-    let profile = measure(devices)?;
-    cutplane_record::write_profile(path, &profile)?;
-    Ok(profiled(profile, format!("{} (measured just now)", path.display())))
-}
-
-#[cfg(not(feature = "runtime"))]
-fn fresh(_devices: &DeviceGraph, path: &Path) -> Result<Pricing> {
-    bail!(
-        "no device profile at {}: build with the feature 'runtime' and run `cutplane profile`, or give --profile FILE",
-        path.display()
-    )
+    groups
 }
 
 /// Time for measuring operators; links and contention take about ten seconds more.
 #[cfg(feature = "runtime")]
 const OPERATOR_SECONDS: f64 = 35.0;
 
-/// Measures one rank a device on this machine.
-#[cfg(feature = "runtime")]
-pub(crate) fn measure(devices: &DeviceGraph) -> Result<DeviceProfile> {
-    use cutplane_runtime::backend::Backend;
-    use cutplane_runtime::profile::{ProfileOptions, measure};
+impl Group {
+    /// Where the profile of these devices is kept: a file for each model and number of ranks.
+    pub(crate) fn cache_path(&self) -> Result<PathBuf> {
+        let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = home("CUTPLANE_CACHE")
+            .or_else(|| home("XDG_CACHE_HOME").map(|cache| cache.join("cutplane")))
+            .or_else(|| home("HOME").map(|home| home.join(".cache").join("cutplane")));
+        let Some(cache) = cache else { bail!("no cache folder: set CUTPLANE_CACHE, or give --profile FILE") };
+        let model: String = self.model.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        Ok(cache.join(format!("{}-x{}.toml", model.to_lowercase(), self.ranks)))
+    }
 
-    let bar = crate::progress::bar(1000, "measuring this machine");
-    let mut progress = |done: f32, what: &str| {
-        bar.set_position((done * 1000.0) as u64);
-        bar.set_message(format!("measuring {what}"));
-    };
-    let options = ProfileOptions {
-        device_model: &devices.devices()[0].spec.model,
-        ranks: devices.devices().len(),
-        seconds: OPERATOR_SECONDS,
-        progress: &mut progress,
-    };
-    let profile = measure(&Backend::cpu(), options).context("measuring this machine")?;
-    bar.finish_and_clear();
-    Ok(profile)
+    #[cfg(feature = "runtime")]
+    fn measure_now(&self, path: &Path) -> Result<(DeviceProfile, String)> {
+        crate::output::prepare_file(path)?;
+        let profile = self.measure()?;
+        cutplane_record::write_profile(path, &profile)?;
+        Ok((profile, format!("{} (measured just now)", path.display())))
+    }
+
+    #[cfg(not(feature = "runtime"))]
+    fn measure_now(&self, path: &Path) -> Result<(DeviceProfile, String)> {
+        bail!(
+            "no device profile of {} at {}: build with the feature 'runtime' and run `cutplane profile`, or give --profile FILE",
+            self.device,
+            path.display()
+        )
+    }
+
+    /// Measures one rank a device on this machine.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn measure(&self) -> Result<DeviceProfile> {
+        use anyhow::Context as _;
+        use cutplane_runtime::devices::Place;
+        use cutplane_runtime::profile::{ProfileOptions, measure};
+
+        let place = match self.kind {
+            DeviceKind::Cpu => Some(Place::Cpu { core: 0 }),
+            DeviceKind::Gpu => Place::of_device(&self.device),
+        };
+        let place = place.with_context(|| format!("device '{}' is not of this machine", self.device))?;
+        let bar = crate::progress::bar(1000, "measuring this machine");
+        let mut progress = |done: f32, what: &str| {
+            bar.set_position((done * 1000.0) as u64);
+            bar.set_message(format!("measuring {what}"));
+        };
+        let options = ProfileOptions {
+            device_model: &self.model,
+            ranks: self.ranks,
+            seconds: OPERATOR_SECONDS,
+            progress: &mut progress,
+        };
+        let profile = measure(&crate::local::backend(place), options).context("measuring this machine")?;
+        bar.finish_and_clear();
+        Ok(profile)
+    }
 }
 
-/// Where the profile of this machine's cores is kept: a file for each number of ranks.
-pub(crate) fn cache_path(devices: &DeviceGraph) -> Result<PathBuf> {
-    let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = home("CUTPLANE_CACHE")
-        .or_else(|| home("XDG_CACHE_HOME").map(|cache| cache.join("cutplane")))
-        .or_else(|| home("HOME").map(|home| home.join(".cache").join("cutplane")));
-    let Some(cache) = cache else { bail!("no cache folder: set CUTPLANE_CACHE, or give --profile FILE") };
-    let model: String =
-        devices.devices()[0].spec.model.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    Ok(cache.join(format!("{}-x{}.toml", model.to_lowercase(), devices.devices().len())))
-}
-
-fn profiled(profile: DeviceProfile, origin: String) -> Pricing {
-    Pricing { prices: Prices::Measured(Box::new(Profiled::new([Arc::new(profile)]))), origin }
+fn profiled(profiles: Vec<DeviceProfile>, origin: String) -> Pricing {
+    Pricing { prices: Prices::Measured(Box::new(Profiled::new(profiles.into_iter().map(Arc::new)))), origin }
 }
 
 /// A cached profile is used on the machine and by the version that made it.
-fn check_fresh(profile: &DeviceProfile, devices: &DeviceGraph) -> Result<(), String> {
+fn check_fresh(profile: &DeviceProfile, group: &Group) -> Result<(), String> {
     let here = cutplane_record::Provenance::capture();
     let made = &profile.provenance;
     let same = [
         ("processor", &made.cpu_model, &here.cpu_model),
         ("host", &made.host, &here.host),
         ("tool version", &made.tool_version, &here.tool_version),
-        ("device model", &profile.device_model, &devices.devices()[0].spec.model),
+        ("device model", &profile.device_model, &group.model),
     ];
     match same.iter().find(|(_, then, now)| then != now) {
         None => Ok(()),

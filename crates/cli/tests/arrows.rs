@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cutplane-report", &["units", "graph", "plan", "record"]),
     ("cutplane-sim", &["units", "graph", "zoo", "plan", "record"]),
     ("cutplane-runtime", &["units", "graph", "zoo", "plan", "record"]),
-    ("cutplane-cli", &["units", "graph", "zoo", "plan", "record", "report", "sim", "runtime"]),
+    ("cutplane-score", &["units", "graph", "zoo", "plan", "record", "sim"]),
+    ("cutplane-cli", &["units", "graph", "zoo", "plan", "record", "report", "score", "sim", "runtime"]),
     ("cutplane-benches", &["units", "graph", "zoo", "plan", "record", "sim", "runtime"]),
 ];
 

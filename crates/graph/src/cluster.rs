@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cutplane_units::{Bytes, BytesPerSecond, FlopsPerSecond};
 use serde::{Deserialize, Serialize};
 
+use crate::accelerator::AcceleratorFacts;
 use crate::tensor::Dtype;
 
 /// What a compute device is.
@@ -37,6 +38,9 @@ pub struct DeviceSpec {
     pub matmul_efficiency: f64,
     /// Share of the memory bandwidth that a large pointwise kernel reaches.
     pub memory_efficiency: f64,
+    /// What a kernel model needs beside the peaks; absent for processor cores and devices of unknown make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<AcceleratorFacts>,
     /// Where the numbers come from.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,

@@ -10,6 +10,7 @@ use petgraph::algo::astar;
 use petgraph::graph::{DiGraph, EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef};
 
+use crate::accelerator::AcceleratorFacts;
 use crate::cluster::{ClusterSpec, DeviceSpec, LinkKind, LinkSpec, NodeKind, NodeSpec};
 use crate::error::DeviceGraphError;
 use crate::ids::{DeviceId, LinkId};
@@ -227,6 +228,7 @@ fn check_device_model(cluster: &str, spec: &DeviceSpec) -> Result<(), DeviceGrap
     ]
     .into_iter()
     .chain(spec.peak_tflop_per_s.values().map(|peak| ("peak_tflop_per_s", *peak)))
+    .chain(spec.accelerator.iter().flat_map(AcceleratorFacts::numbers))
     .try_for_each(check)
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::OpId;
 use crate::model::ModelGraph;
-use crate::op::{AttentionInput, OpKind, WeightLayout};
+use crate::op::{OpKind, View};
+use crate::sharding::ShardRule;
 
 /// Direction of a computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,70 +58,37 @@ pub struct ProfileKey {
     pub work: f64,
 }
 
-const LAYER_NORM_OPS: u64 = 8;
-const ACTIVATION_OPS: u64 = 8;
-const SOFTMAX_OPS: u64 = 5;
-
 impl ModelGraph {
+    fn view(&self, op: OpId, batch: u64) -> View<'_> {
+        View::new(self, self.op(op), batch)
+    }
+
     /// Cost of `op` on a micro-batch of `batch` samples.
     ///
     /// | operator | forward FLOPs | backward FLOPs |
     /// |---|---|---|
     /// | linear, `r` rows | `2 r in out` | twice |
-    /// | attention | `4 b s^2 heads head_dim + 5 b heads s^2` | twice |
+    /// | attention | `4 b s t heads head_dim + 5 b heads s t` | twice |
     /// | embedding | 0 | `r dim` |
+    /// | convolution, `n` output elements | `2 n in / groups taps` | twice |
+    /// | recurrent, `T` steps | `2 b T gates hidden (in + width)` and `10 b T gates hidden` | twice |
+    /// | expert linear, `r` rows of all experts | `2 r in out` | twice |
     /// | layer norm, activation | `8 n` | twice |
     /// | cross-entropy | `5 r classes` | `2 r classes` |
     ///
-    /// Attention is counted dense, also when causal: that is what a kernel which materialises the scores computes.
+    /// Attention is counted dense, also when causal: that is what a kernel which materialises the scores computes. A fused
+    /// kernel skips masked tiles and computes the scores twice ([`crate::AttentionKernel::Fused`]). The backward pass
+    /// moves twice the bytes and launches twice the kernels of the forward pass.
     pub fn facts(&self, op: OpId, pass: Pass, batch: u64) -> OpFacts {
-        let node = self.op(op);
-        let input_bytes: Bytes = node.inputs.iter().map(|v| self.value(*v).ty.bytes(batch)).sum();
-        let output = &self.value(node.output).ty;
-        let output_bytes = output.bytes(batch);
-        let param_bytes: Bytes = node.params.iter().map(|p| self.param(*p).bytes()).sum();
-        let touched_params = match node.kind {
-            OpKind::Embedding { .. } => output_bytes,
-            _ => param_bytes,
-        };
-        let moved = input_bytes + output_bytes + touched_params;
-        let elements = u128::from(output.elements(batch));
-        let (forward, backward, kernels) = match node.kind {
-            OpKind::Linear { inputs, outputs, bias, .. } => {
-                let rows = u128::from(output.rows(batch));
-                let matmul = 2 * rows * u128::from(inputs) * u128::from(outputs);
-                (matmul, 2 * matmul, 1 + u32::from(bias))
-            }
-            OpKind::Attention { head_dim, .. } => {
-                let scores = u128::from(self.attention_scores(op, batch));
-                let matmul = 4 * scores * u128::from(head_dim);
-                let softmax = u128::from(SOFTMAX_OPS) * scores;
-                (matmul + softmax, 2 * (matmul + softmax), 4)
-            }
-            OpKind::Embedding { .. } | OpKind::SelectToken { .. } => (0, elements, 1),
-            OpKind::PositionEmbedding { .. } | OpKind::Add => (elements, elements, 1),
-            OpKind::LayerNorm { .. } => {
-                (u128::from(LAYER_NORM_OPS) * elements, 2 * u128::from(LAYER_NORM_OPS) * elements, 1)
-            }
-            OpKind::Activation { .. } => {
-                (u128::from(ACTIVATION_OPS) * elements, 2 * u128::from(ACTIVATION_OPS) * elements, 1)
-            }
-            OpKind::CrossEntropy { classes, .. } => {
-                let logits = u128::from(self.value(node.inputs[0]).ty.rows(batch)) * u128::from(classes);
-                (u128::from(SOFTMAX_OPS) * logits, 2 * logits, 2)
-            }
-        };
-        let score_bytes = match node.kind {
-            // Written by QK^T, read and written by the softmax, read by the product with V.
-            OpKind::Attention { .. } => {
-                Bytes::new(4 * self.attention_scores(op, batch).saturating_mul(output.dtype.size()))
-            }
-            _ => Bytes::ZERO,
-        };
+        let view = self.view(op, batch);
+        let work = self.op(op).kind.with(|operator| operator.work(&view));
+        // Half of the range, so that the backward pass can have twice as many.
+        let bytes = work.bytes.unwrap_or_else(|| view.moved()).min(u128::from(u64::MAX / 2));
+        let bytes = Bytes::new(bytes as u64);
         match pass {
-            Pass::Forward => OpFacts { flops: Flops::new(forward), bytes: moved + score_bytes, kernels },
+            Pass::Forward => OpFacts { flops: Flops::new(work.forward), bytes, kernels: work.kernels },
             Pass::Backward => {
-                OpFacts { flops: Flops::new(backward), bytes: (moved + score_bytes) * 2, kernels: 2 * kernels }
+                OpFacts { flops: Flops::new(work.backward), bytes: bytes * 2, kernels: work.kernels.saturating_mul(2) }
             }
         }
     }
@@ -128,80 +96,36 @@ impl ModelGraph {
     /// What `op` keeps for its backward pass on a micro-batch of `batch` samples. An attention that materialises its
     /// scores keeps the softmax, `b heads s^2` elements (Korthikanti et al. 2022, section 4.1, without dropout).
     pub fn saved(&self, op: OpId, batch: u64) -> Saved {
-        let node = self.op(op);
-        let rows = self.value(node.output).ty.rows(batch);
-        match node.kind {
-            OpKind::Linear { .. } | OpKind::Activation { .. } | OpKind::Embedding { .. } => {
-                Saved { inputs: true, output: false, internal_elements: 0 }
-            }
-            // Mean and reciprocal standard deviation of each row.
-            OpKind::LayerNorm { .. } => Saved { inputs: true, output: false, internal_elements: 2 * rows },
-            OpKind::Attention { .. } => {
-                Saved { inputs: true, output: false, internal_elements: self.attention_scores(op, batch) }
-            }
-            // The softmax of the logits.
-            OpKind::CrossEntropy { .. } => {
-                let logits = self.value(node.inputs[0]).ty.elements(batch);
-                Saved { inputs: false, output: false, internal_elements: logits }
-            }
-            OpKind::PositionEmbedding { .. } | OpKind::Add | OpKind::SelectToken { .. } => {
-                Saved { inputs: false, output: false, internal_elements: 0 }
-            }
-        }
+        let view = self.view(op, batch);
+        self.op(op).kind.with(|operator| operator.saved(&view))
     }
 
-    /// Elements of the score matrix of an attention: `b heads s^2`; zero for other operators.
+    /// Elements of the score matrix of an attention: `b heads s t`; zero for other operators.
     pub fn attention_scores(&self, op: OpId, batch: u64) -> u64 {
-        let node = self.op(op);
-        match node.kind {
-            OpKind::Attention { heads, .. } => {
-                let ty = &self.value(node.output).ty;
-                let s = ty.dims[0];
-                let b = if ty.batched { batch } else { 1 };
-                b.saturating_mul(heads).saturating_mul(s).saturating_mul(s)
-            }
+        match &self.op(op).kind {
+            OpKind::Attention(attention) => attention.scores(&self.view(op, batch)),
             _ => 0,
         }
     }
 
     /// The curve and the point on it that prices `op` on a micro-batch of `batch` samples.
     ///
-    /// Axes: `linear` \[rows, inputs, outputs\]; `attention` \[b heads, s, head_dim\]; `embedding` \[rows, vocab, dim\];
-    /// `layer_norm`, `position_embedding`, `cross_entropy` \[rows, width\]; pointwise \[elements\].
+    /// Axes: `linear` \[rows, inputs, outputs\]; `attention` \[b heads, s, head_dim\] and `attention.general` \[b heads, s,
+    /// t, head_dim\]; `embedding` \[rows, vocab, dim\]; `matmul` \[matrices, m, k, n\]; `linear.experts` \[rows, experts,
+    /// inputs, outputs\]; `convolution` \[output positions, inputs / groups, outputs, taps\]; `recurrent` \[b, steps,
+    /// inputs, hidden\]; `batch_norm`, `group_norm` \[channels, elements a channel\]; `pool` \[elements, taps\]; norms,
+    /// softmax, `position_embedding`, `cross_entropy` and all that move rows \[rows, width\]; pointwise \[elements\].
     pub fn profile_key(&self, op: OpId, batch: u64) -> ProfileKey {
+        let view = self.view(op, batch);
+        self.op(op).kind.with(|operator| operator.curve(&view))
+    }
+
+    /// All ways to split `op` over the ranks of one mesh axis, on a micro-batch of `batch` samples; samples first. That an
+    /// operator is replicated is always possible and not listed.
+    pub fn shard_rules(&self, op: OpId, batch: u64) -> Vec<ShardRule> {
+        let view = self.view(op, batch);
         let node = self.op(op);
-        let output = &self.value(node.output).ty;
-        let input = &self.value(node.inputs[0]).ty;
-        let (rows, elements) = (output.rows(batch), output.elements(batch));
-        let key = |operator, axes: &[u64], work: f64| ProfileKey { operator, axes: axes.to_vec(), work };
-        match node.kind {
-            OpKind::Linear { inputs, outputs, layout, .. } => {
-                let operator = if layout == WeightLayout::InOut { "linear" } else { "linear.transposed" };
-                key(operator, &[rows, inputs, outputs], 2.0 * rows as f64 * inputs as f64 * outputs as f64)
-            }
-            OpKind::Attention { heads, head_dim, causal, input } => {
-                let s = output.dims[0];
-                let groups = heads * if output.batched { batch } else { 1 };
-                let operator = match (causal, input) {
-                    (true, AttentionInput::Packed) => "attention.causal.packed",
-                    (true, AttentionInput::Separate) => "attention.causal",
-                    (false, AttentionInput::Packed) => "attention.packed",
-                    (false, AttentionInput::Separate) => "attention",
-                };
-                key(operator, &[groups, s, head_dim], 4.0 * groups as f64 * (s * s) as f64 * head_dim as f64)
-            }
-            OpKind::Embedding { vocab, dim, .. } => {
-                key("embedding", &[rows, vocab, dim], elements as f64 + vocab as f64 * dim as f64)
-            }
-            OpKind::PositionEmbedding { .. } => key("position_embedding", &[rows, output.last()], elements as f64),
-            OpKind::LayerNorm { .. } => key("layer_norm", &[rows, output.last()], elements as f64),
-            OpKind::Activation { function } => key(function.key(), &[elements], elements as f64),
-            OpKind::Add => key("add", &[elements], elements as f64),
-            OpKind::SelectToken { .. } => key("select_token", &[input.elements(batch)], input.elements(batch) as f64),
-            OpKind::CrossEntropy { classes, .. } => {
-                let rows = input.rows(batch);
-                key("cross_entropy", &[rows, classes], rows as f64 * classes as f64)
-            }
-        }
+        let samples = ShardRule::batch(&view.inputs(), node.params.len(), view.output());
+        samples.into_iter().chain(node.kind.with(|operator| operator.rules(&view))).collect()
     }
 }

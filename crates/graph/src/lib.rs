@@ -22,24 +22,36 @@
 //! # Ok::<(), cutplane_graph::ModelError>(())
 //! ```
 
+mod accelerator;
 mod cluster;
 pub mod device;
 mod digest;
 mod error;
 pub mod facts;
+pub mod fold;
 mod ids;
 mod model;
 mod op;
+pub mod placement;
+pub mod sharding;
 mod source;
 mod tensor;
 
+pub use accelerator::{AcceleratorFacts, Architecture};
 pub use cluster::{ClusterSpec, DeviceKind, DeviceSpec, LinkKind, LinkSpec, NodeKind, NodeSpec};
 pub use device::{Device, DeviceGraph, Link, Route};
 pub use digest::digest_of;
 pub use error::{DeviceGraphError, ModelError};
 pub use facts::{OpFacts, Pass, ProfileKey};
+pub use fold::{Block, BlockClass, Folded, fold};
 pub use ids::{DeviceId, LinkId, OpId, ParamId, ValueId};
 pub use model::{InputRole, ModelGraph, ModelGraphBuilder, Op, Param, Value};
-pub use op::{ActivationKind, AttentionInput, IGNORED_TARGET, Init, OpKind, ParamSpec, WeightLayout};
+pub use op::{
+    ActivationKind, AdditiveAttention, Arithmetic, Attention, AttentionInput, AttentionKernel, BatchNorm, Binary, Cell,
+    Combine, Concat, Convolution, Dispatch, Dropout, ExpertLinear, Gate, Gather, GroupNorm, IGNORED_TARGET, Init,
+    Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec, Pool, PoolKind, PositionScheme, PrependTokens,
+    Recurrent, RecurrentBias, RecurrentOutput, Reduce, Reduction, Reshape, RmsNorm, Rotary, RotaryScaling, Router,
+    Routing, ScaleShift, Slice, Softmax, Transpose, Upsample, WeightLayout, Window,
+};
 pub use source::{ModelSource, Overrides};
 pub use tensor::{Dtype, TensorType};

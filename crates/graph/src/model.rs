@@ -14,6 +14,7 @@ use crate::tensor::{Dtype, TensorType};
 /// What a graph input is, so that the data pipeline knows what to feed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum InputRole {
     /// Token ids, i32.
     Tokens,
@@ -25,6 +26,20 @@ pub enum InputRole {
     MaskedTokens,
     /// Dense features.
     Features,
+    /// Token ids of the decoder of an encoder-decoder, i32; its [`InputRole::NextTokens`] follow these.
+    DecoderTokens,
+    /// The previous token at each position, i32: what a backward language model predicts.
+    PreviousTokens,
+    /// Characters of each token, i32 `[s, characters]`.
+    Characters,
+    /// The class of the sample, i32.
+    Classes,
+    /// Pixels `[channels, height, width]`.
+    Image,
+    /// What an output is compared with, element by element.
+    FeatureTargets,
+    /// Activations of earlier segments that no gradient reaches (Transformer-XL).
+    Memory,
 }
 
 /// An operator of the graph.
@@ -154,6 +169,18 @@ impl ModelGraph {
     /// Number of trainable numbers, shared ones counted once.
     pub fn parameter_count(&self) -> u64 {
         self.params.iter().map(Param::elements).sum()
+    }
+
+    /// Number of trainable numbers that one token uses: all, but of a mixture of experts only those that the token goes to.
+    pub fn active_parameter_count(&self) -> u64 {
+        let idle = |op: &Op| match &op.kind {
+            OpKind::ExpertLinear(kind) => {
+                let idle = kind.routing.experts.saturating_sub(kind.routing.top_k);
+                idle.saturating_mul(kind.inputs).saturating_mul(kind.outputs)
+            }
+            _ => 0,
+        };
+        self.parameter_count().saturating_sub(self.ops.iter().map(idle).sum())
     }
 
     /// Number of repeated layers.

@@ -50,9 +50,21 @@ pub struct Overrides {
     /// Attention heads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<u64>,
-    /// Vocabulary size.
+    /// Vocabulary size; of an image model the number of classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab: Option<u64>,
+    /// Heads of keys and values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<u64>,
+    /// Width of the feed-forward layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ffn_hidden: Option<u64>,
+    /// Experts of a mixture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<u64>,
+    /// Height and width of an image, pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<u64>,
 }
 
 impl Overrides {

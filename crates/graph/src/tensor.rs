@@ -84,6 +84,12 @@ impl TensorType {
         Bytes::new(self.elements(batch).saturating_mul(self.dtype.size()))
     }
 
+    /// Size in bytes when floats are held in `precision`, saturating: what a rank computes with and sends.
+    pub fn bytes_in(&self, batch: u64, precision: Dtype) -> Bytes {
+        let dtype = if self.dtype.is_float() { precision } else { self.dtype };
+        Bytes::new(self.elements(batch).saturating_mul(dtype.size()))
+    }
+
     /// The full shape for a micro-batch of `batch` samples.
     pub fn shape(&self, batch: u64) -> Vec<u64> {
         self.batched.then_some(batch).into_iter().chain(self.dims.iter().copied()).collect()

@@ -20,6 +20,7 @@ fn core() -> DeviceSpec {
         launch_overhead_us: 5.0,
         matmul_efficiency: 0.8,
         memory_efficiency: 0.85,
+        accelerator: None,
         source: String::new(),
     }
 }

@@ -55,7 +55,7 @@ fn a_linear_without_bias_on_a_transposed_weight_has_its_own_curve() {
 
 #[test]
 fn attention() {
-    let kind = OpKind::Attention { heads: 2, head_dim: 4, causal: true, input: AttentionInput::Packed };
+    let kind = OpKind::attention(2, 4, true, AttentionInput::Packed);
     let graph = single(kind, &[floats(&[3, 24])]);
     // b = 5: scores 5 x 2 x 3 x 3 = 90; two products of 2 x 90 x 4, softmax 5 x 90.
     assert_eq!(graph.attention_scores(OpId::new(0), 5), 90);
@@ -69,7 +69,7 @@ fn attention() {
 
 #[test]
 fn attention_over_three_inputs_reads_the_same_bytes() {
-    let kind = OpKind::Attention { heads: 2, head_dim: 4, causal: false, input: AttentionInput::Separate };
+    let kind = OpKind::attention(2, 4, false, AttentionInput::Separate);
     let graph = single(kind, &[floats(&[3, 8]), floats(&[3, 8]), floats(&[3, 8])]);
     let bytes = 4 * (3 * 24 + 3 * 8) + 4 * 18 * 4;
     assert_eq!(facts(&graph, Pass::Forward, 1), expect(4 * 18 * 4 + 5 * 18, bytes, 4));
@@ -78,7 +78,7 @@ fn attention_over_three_inputs_reads_the_same_bytes() {
 
 #[test]
 fn operators_that_memory_bounds() {
-    let norm = single(OpKind::LayerNorm { dim: 8, eps: 1e-5 }, &[floats(&[3, 8])]);
+    let norm = single(OpKind::layer_norm(8, 1e-5), &[floats(&[3, 8])]);
     // 48 numbers in, 48 out, weight and bias of 8.
     assert_eq!(facts(&norm, Pass::Forward, 2), expect(8 * 48, 4 * (48 + 48 + 16), 1));
     assert_eq!(norm.saved(OpId::new(0), 2).internal_elements, 2 * 6);
@@ -115,7 +115,7 @@ fn cross_entropy() {
 fn decoder(layers: u64, hidden: u64, heads: u64, vocab: u64, s: u64) -> ModelGraph {
     let mut b = ModelGraphBuilder::new("decoder");
     let mut x = b.input("x", InputRole::Features, floats(&[s, hidden])).unwrap();
-    let attention = OpKind::Attention { heads, head_dim: hidden / heads, causal: true, input: AttentionInput::Packed };
+    let attention = OpKind::attention(heads, hidden / heads, true, AttentionInput::Packed);
     for layer in 0..layers {
         let packed = b.op(&format!("{layer}.qkv"), OpKind::linear(hidden, 3 * hidden), &[x]).unwrap();
         let mixed = b.op(&format!("{layer}.attn"), attention.clone(), &[packed]).unwrap();

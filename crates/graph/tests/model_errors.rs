@@ -64,14 +64,14 @@ fn shape_of_every_operator() {
     assert_eq!(refused_shape(linear, &[ids(&[4, 8])]), "takes floats, got i32[b, 4, 8]");
     let embedding = OpKind::Embedding { vocab: 9, dim: 8, init_std: 0.02 };
     assert_eq!(refused_shape(embedding, &[floats(&[4])]), "takes i32 ids, got f32[b, 4]");
-    let position = OpKind::PositionEmbedding { positions: 4, dim: 8, init_std: 0.02 };
+    let position = OpKind::position_embedding(4, 8, 0.02);
     assert_eq!(refused_shape(position.clone(), &[floats(&[5, 8])]), "5 tokens, but only 4 positions");
     assert_eq!(refused_shape(position, &[floats(&[4, 7])]), "takes [s, 8], got f32[b, 4, 7]");
-    let norm = OpKind::LayerNorm { dim: 8, eps: 1e-5 };
+    let norm = OpKind::layer_norm(8, 1e-5);
     assert_eq!(refused_shape(norm, &[floats(&[4, 7])]), "takes [.., 8], got f32[b, 4, 7]");
-    let packed = OpKind::Attention { heads: 2, head_dim: 4, causal: true, input: AttentionInput::Packed };
+    let packed = OpKind::attention(2, 4, true, AttentionInput::Packed);
     assert_eq!(refused_shape(packed, &[floats(&[4, 8])]), "takes [s, 24] with 2 heads of 4, got f32[b, 4, 8]");
-    let separate = OpKind::Attention { heads: 2, head_dim: 4, causal: false, input: AttentionInput::Separate };
+    let separate = OpKind::attention(2, 4, false, AttentionInput::Separate);
     let uneven = [floats(&[4, 8]), floats(&[4, 8]), floats(&[5, 8])];
     assert!(refused_shape(separate, &uneven).starts_with("takes [s, 8]"));
     assert_eq!(

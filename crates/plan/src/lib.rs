@@ -11,6 +11,7 @@
 mod check;
 mod error;
 mod file;
+mod forward;
 mod lower;
 mod opset;
 mod plan;

@@ -64,7 +64,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
     }
 
     fn add_messages(&mut self) {
-        let batch = self.plan.plan().micro_batch_size();
+        let (batch, precision) = (self.plan.plan().micro_batch_size(), self.plan.plan().workload.precision);
         let model = self.plan.model();
         for (&(from, to), values) in &self.cuts {
             let floats: Vec<ValueId> =
@@ -78,7 +78,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
                     let (source, target) = if gradient { (to, from) } else { (from, to) };
                     let id = MessageId(self.messages.len() as u32);
                     self.message_ids.insert((from, to, replica, micro_batch, gradient), id);
-                    let bytes = values.iter().map(|value| model.value(*value).ty.bytes(batch)).sum();
+                    let bytes = values.iter().map(|value| model.value(*value).ty.bytes_in(batch, precision)).sum();
                     self.messages.push(Message {
                         from: self.rank(source, replica),
                         to: self.rank(target, replica),
@@ -102,6 +102,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
             micro_batch_size: plan.micro_batch_size(),
             micro_batches: self.micro_batches,
             replicas: self.replicas,
+            precision: plan.workload.precision,
             segments: self.segments,
             messages: self.messages,
             groups: self.groups,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cutplane_graph::{DeviceId, OpId, ParamId, ValueId};
+use cutplane_graph::{DeviceId, Dtype, OpId, ParamId, ValueId};
 use cutplane_units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -238,6 +238,8 @@ pub struct Program {
     pub micro_batches: u64,
     /// Data-parallel degree.
     pub replicas: usize,
+    /// What operators compute in and messages carry; parameters, their gradients and the optimizer stay in f32.
+    pub precision: Dtype,
     /// All segments.
     pub segments: Vec<Segment>,
     /// All messages.

@@ -7,8 +7,8 @@ mod common;
 use std::ops::Range;
 
 use common::{cores, listing, model, plan};
-use cutplane_graph::{ParamId, ValueId};
-use cutplane_plan::{Direction, Program, Rank, Schedule, lower, verify};
+use cutplane_graph::{DeviceGraph, Dtype, ParamId, ValueId};
+use cutplane_plan::{Direction, Program, Rank, Schedule, check_program, lower, verify};
 use cutplane_units::Bytes;
 
 fn program(tied: bool, stages: &[Range<usize>], replicas: usize, schedule: Schedule, micro_batches: u64) -> Program {
@@ -216,4 +216,32 @@ fn segments_and_messages_carry_what_crosses_the_cut() {
     );
     assert_eq!((up.direction, up.from, up.to, up.bytes), (Direction::Gradient, Rank(1), Rank(0), Bytes::new(256)));
     assert_eq!((&down.values, &up.values), (&values(&[3]), &values(&[3])));
+}
+
+#[test]
+fn messages_are_as_long_as_the_precision_makes_them() {
+    let model = model(true);
+    let mut spec = cores(2, 1.0).spec().clone();
+    for device in spec.device_models.values_mut() {
+        device.peak_tflop_per_s.insert(Dtype::Bf16, 0.1);
+    }
+    let devices = DeviceGraph::build(spec).unwrap();
+    let mut plan = plan(&model, &devices, &[0..2, 2..4], 1, Schedule::OneFOneB, 1);
+    plan.workload.precision = Dtype::Bf16;
+    let program = lower(&verify(&plan, &model, &devices).unwrap()).unwrap();
+    assert_eq!(program.precision, Dtype::Bf16);
+    // 2 samples of 4 tokens of width 8, 2 bytes each; gradients of the tied weight stay in f32: 10 by 8.
+    assert_eq!(program.messages.iter().map(|message| message.bytes.get()).collect::<Vec<_>>(), [128, 128]);
+    assert_eq!(program.groups[0].bytes, Bytes::new(4 * 80));
+}
+
+#[test]
+fn the_forward_part_has_loads_passes_and_activations() {
+    let program = program(true, &[0..2, 2..4], 1, Schedule::OneFOneB, 2).forward_only();
+    check_program(&program).unwrap();
+    let first = ["i0 load 0", "i1 F0 <- i0", "i2 send 0 Activation 0 to 1 <- i1"];
+    let first = first.into_iter().chain(["i3 load 1", "i4 F1 <- i3", "i5 send 1 Activation 1 to 1 <- i4"]);
+    let second = ["i6 load 0", "i7 recv 0", "i8 F0 <- i6 i7", "i9 load 1", "i10 recv 1", "i11 F1 <- i9 i10"];
+    assert_eq!(lists(&program), [first.collect::<Vec<_>>(), second.to_vec()]);
+    assert!(program.groups.is_empty());
 }

@@ -17,7 +17,7 @@ pub use error::RecordError;
 pub use measurement::{Measurement, Summary, append_measurements, read_measurements};
 pub use profile::{
     AllReducePoint, ContentionPoint, DeviceProfile, MessagePoint, OperatorCurve, OperatorPoint, OptimizerPoint,
-    PROFILE_FORMAT, PROFILE_VERSION, read_profile, write_profile,
+    PROFILE_FORMAT, PROFILE_VERSION, StagedLinks, read_profile, write_profile,
 };
 pub use provenance::Provenance;
 pub use timeline::{Breakdown, Source, Span, Timeline};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cutplane_graph::ProfileKey;
+use cutplane_graph::{Dtype, ProfileKey};
 use cutplane_plan::{Optimizer, write_atomically};
 use serde::{Deserialize, Serialize};
 
@@ -11,16 +11,17 @@ use crate::provenance::Provenance;
 
 /// What the `format` field of a profile file must hold.
 pub const PROFILE_FORMAT: &str = "cutplane-device-profile";
-/// The version of the profile format that this build reads and writes.
-pub const PROFILE_VERSION: u32 = 1;
+/// The version of the profile format that this build writes. It reads version 1 too, which had neither precisions, nor
+/// staged links, nor notes.
+pub const PROFILE_VERSION: u32 = 2;
 
-/// Measured behaviour of one device model under one back end, one thread a rank on a CPU.
+/// Measured behaviour of one device model under one back end: one thread a rank on a CPU, one stream a rank on a card.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceProfile {
     /// Always [`PROFILE_FORMAT`].
     pub format: String,
-    /// Always [`PROFILE_VERSION`].
+    /// At most [`PROFILE_VERSION`].
     pub version: u32,
     /// The device model, as in [`cutplane_graph::DeviceSpec::model`].
     pub device_model: String,
@@ -40,6 +41,22 @@ pub struct DeviceProfile {
     pub messages: Vec<MessagePoint>,
     /// Time of an all-reduce once all ranks have arrived.
     pub all_reduce: Vec<AllReducePoint>,
+    /// The same two through the host, where ranks on one card hand tensors over on the card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<StagedLinks>,
+    /// What the numbers do not hold, or hold with a caveat.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Links between ranks on one card when every tensor goes through the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagedLinks {
+    /// As [`DeviceProfile::messages`].
+    pub messages: Vec<MessagePoint>,
+    /// As [`DeviceProfile::all_reduce`].
+    pub all_reduce: Vec<AllReducePoint>,
 }
 
 /// Time of one operator kind over a full grid of its axes.
@@ -48,8 +65,20 @@ pub struct DeviceProfile {
 pub struct OperatorCurve {
     /// Name of the curve, as in [`ProfileKey::operator`].
     pub operator: String,
+    /// What was computed in.
+    #[serde(default = "full_precision", skip_serializing_if = "is_full_precision")]
+    pub precision: Dtype,
     /// Measured points: every combination of the values that each axis takes.
     pub points: Vec<OperatorPoint>,
+}
+
+const fn full_precision() -> Dtype {
+    Dtype::F32
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_full_precision(precision: &Dtype) -> bool {
+    *precision == Dtype::F32
 }
 
 /// One measured point of an operator.
@@ -129,9 +158,14 @@ pub struct AllReducePoint {
 }
 
 impl DeviceProfile {
-    /// The curve that prices `key`, if the operator was profiled.
+    /// The curve that prices `key` in f32, if the operator was profiled.
     pub fn curve(&self, key: &ProfileKey) -> Option<&OperatorCurve> {
-        self.operators.iter().find(|curve| curve.operator == key.operator)
+        self.curve_in(key, Dtype::F32)
+    }
+
+    /// The curve that prices `key` in a precision, if the operator was profiled in it.
+    pub fn curve_in(&self, key: &ProfileKey, precision: Dtype) -> Option<&OperatorCurve> {
+        self.operators.iter().find(|curve| curve.operator == key.operator && curve.precision == precision)
     }
 }
 
@@ -148,10 +182,10 @@ pub fn read_profile(path: &Path) -> Result<DeviceProfile, RecordError> {
     let malformed = |problem: String| RecordError::Malformed { path: path.to_owned(), problem };
     let profile: DeviceProfile =
         toml::from_str(&text).map_err(|error| malformed(format!("not a device profile: {error}")))?;
-    if profile.format != PROFILE_FORMAT || profile.version != PROFILE_VERSION {
+    if profile.format != PROFILE_FORMAT || !(1..=PROFILE_VERSION).contains(&profile.version) {
         let found = format!("{} version {}", profile.format, profile.version);
         return Err(malformed(format!(
-            "is {found}; this build reads {PROFILE_FORMAT} version {PROFILE_VERSION}: run `cutplane profile` again"
+            "is {found}; this build reads {PROFILE_FORMAT} up to version {PROFILE_VERSION}: run `cutplane profile` again"
         )));
     }
     Ok(profile)

@@ -160,11 +160,17 @@ fn profile() -> DeviceProfile {
         backend: "flex".to_owned(),
         provenance: Provenance::default(),
         measured_in_s: 1.0,
-        operators: vec![OperatorCurve { operator: "linear".to_owned(), points: points.collect() }],
+        operators: vec![OperatorCurve {
+            operator: "linear".to_owned(),
+            precision: cutplane_graph::Dtype::F32,
+            points: points.collect(),
+        }],
         optimizers: Vec::new(),
         contention: Vec::new(),
         messages: (6..=24).step_by(2).map(message).collect(),
         all_reduce: [2, 4].iter().flat_map(|ranks| (10..=26).step_by(2).map(|power| reduce(*ranks, power))).collect(),
+        staged: None,
+        notes: Vec::new(),
     }
 }
 

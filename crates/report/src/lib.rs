@@ -1,7 +1,7 @@
 //! Reports: figures, tables, traces and pages that show prediction and measurement side by side.
 //!
 //! - [`save`] draws a figure twice, as SVG and as PNG, and writes each file whole or not at all. A figure is one
-//!   function over a [`Canvas`], which stands for any plotters back end: [`scatter`], [`gantt`], [`breakdown`],
+//!   function over a [`Canvas`], which stands for any plotters back end: [`scatter`], [`fidelity`], [`gantt`], [`breakdown`],
 //!   [`memory`], [`loss_curves`], [`link_curves`], [`matmul_curves`].
 //! - [`compare_table`] and [`table`] make plain text; [`CompareRow`] and [`CompareSummary`] hold what is compared.
 //! - [`write_trace`] makes a file for Chrome's tracing page and Perfetto.
@@ -43,8 +43,9 @@ pub use chart::{Activity, Canvas, Rendering, Saved, Size, save, svg};
 pub use compare::{CompareRow, CompareSummary};
 pub use error::ReportError;
 pub use figures::{
-    BreakdownBars, LOSS_SIZE, LossCurve, PROFILE_SIZE, SCATTER_SIZE, breakdown, breakdown_size, gantt, gantt_size,
-    link_curves, loss_curves, matmul_curves, mean_breakdown, memory, memory_size, scatter,
+    BreakdownBars, FIDELITY_SIZE, Fidelity, FidelityPoint, LOSS_SIZE, LossCurve, PROFILE_SIZE, SCATTER_SIZE, breakdown,
+    breakdown_size, fidelity, gantt, gantt_size, link_curves, loss_curves, matmul_curves, mean_breakdown, memory,
+    memory_size, scatter,
 };
 pub use html::{Page, page_html, write_page};
 pub use table::{Align, compare_table, compare_table_within, table};

@@ -8,9 +8,9 @@ mod fixture;
 use cutplane_plan::Schedule;
 use cutplane_record::{Breakdown, DeviceProfile, PROFILE_FORMAT, PROFILE_VERSION, Provenance, Source, Timeline};
 use cutplane_report::{
-    BreakdownBars, Canvas, LOSS_SIZE, LossCurve, PROFILE_SIZE, ReportError, SCATTER_SIZE, Size, breakdown,
-    breakdown_size, gantt, gantt_size, link_curves, loss_curves, matmul_curves, mean_breakdown, memory, memory_size,
-    save, scatter, svg,
+    BreakdownBars, Canvas, FIDELITY_SIZE, Fidelity, FidelityPoint, LOSS_SIZE, LossCurve, PROFILE_SIZE, ReportError,
+    SCATTER_SIZE, Size, breakdown, breakdown_size, fidelity, gantt, gantt_size, link_curves, loss_curves,
+    matmul_curves, mean_breakdown, memory, memory_size, save, scatter, svg,
 };
 use cutplane_units::Nanos;
 
@@ -250,7 +250,30 @@ fn an_empty_profile_is_drawn() {
         contention: Vec::new(),
         messages: Vec::new(),
         all_reduce: Vec::new(),
+        staged: None,
+        notes: Vec::new(),
     };
     checked(PROFILE_SIZE, |canvas| link_curves(canvas, &profile));
     checked(PROFILE_SIZE, |canvas| matmul_curves(canvas, &profile));
+}
+
+#[test]
+fn fidelity_shows_every_series_and_survives_no_rows_and_impossible_values() {
+    let series: Vec<String> = (0..11).map(|i| format!("series {i}")).collect();
+    let points: Vec<FidelityPoint> = (0..22u32)
+        .map(|i| FidelityPoint {
+            predicted: 1.1 * 2f64.powi(i as i32),
+            measured: 2f64.powi(i as i32),
+            series: i as usize % 11,
+        })
+        .chain([FidelityPoint { predicted: f64::NAN, measured: 0.0, series: 99 }])
+        .collect();
+    let rows =
+        Fidelity { source: "a-source", metric: "step time (ms)", summary: "22 rows", series: &series, points: &points };
+    let figure = checked(FIDELITY_SIZE, |canvas| fidelity(canvas, &rows));
+    let found = texts(&figure);
+    assert!(found.contains(&"series 0") && found.contains(&"measured step time (ms)"), "{found:?}");
+    assert!(found.iter().any(|text| text.contains("3 more")), "{found:?}");
+    let empty = Fidelity { series: &[], points: &[], ..rows };
+    checked(FIDELITY_SIZE, |canvas| fidelity(canvas, &empty));
 }

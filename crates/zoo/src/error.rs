@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cutplane_graph::placement::PlacementError;
 use cutplane_graph::{DeviceGraphError, ModelError};
 use thiserror::Error;
 
@@ -88,5 +89,13 @@ pub enum ZooError {
         path: PathBuf,
         /// What is wrong.
         source: DeviceGraphError,
+    },
+    /// A placement workload whose parts do not make a problem.
+    #[error("{origin}: {source}")]
+    Placement {
+        /// The file.
+        origin: String,
+        /// What is wrong, and the remedy.
+        source: PlacementError,
     },
 }

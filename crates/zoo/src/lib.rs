@@ -20,14 +20,23 @@ mod builtin;
 mod cluster;
 mod error;
 mod huggingface;
+mod limits;
+mod placement;
+mod recipe;
+pub mod recurrent;
 mod source;
 pub mod topology;
-mod transformer;
+pub mod transformer;
+pub mod vision;
 
 pub use builtin::{BuiltInModel, Family, built_in_models};
 
-pub use cluster::{ClusterForm, cluster, cluster_forms, device_of_product};
+pub use cluster::{
+    ClusterForm, cluster, cluster_forms, device_from_hardware_text, device_of_product, devices, suggested_devices,
+};
 pub use error::ZooError;
+pub use huggingface::hugging_face_types;
+pub use placement::{placement_from_str, read_placement};
 pub use source::{build, source_from_argument};
 
 /// A small public-domain English text to train on, ASCII; `data/README.md` says what it is.

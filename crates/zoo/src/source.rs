@@ -7,7 +7,8 @@ use cutplane_graph::{ModelGraph, ModelSource, Overrides};
 use crate::builtin;
 use crate::error::ZooError;
 use crate::huggingface;
-use crate::transformer::Transformer;
+use crate::limits::field_error;
+use crate::recipe;
 
 /// Largest `config.json` that is read, bytes; real ones have a few kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -20,12 +21,12 @@ pub fn build(source: &ModelSource) -> Result<ModelGraph, ZooError> {
     match source {
         ModelSource::BuiltIn { name, overrides, sequence_length } => {
             let unknown = || ZooError::UnknownBuiltIn { name: name.clone(), known: builtin::names() };
-            let model = builtin::find(name).ok_or_else(unknown)?.transformer();
-            model.overridden(name, overrides)?.graph(name, *sequence_length)
+            let model = builtin::find(name).ok_or_else(unknown)?;
+            recipe::graph(model.recipe(), name, overrides, *sequence_length)
         }
         ModelSource::HuggingFace { config, overrides, sequence_length } => {
             let origin = "config.json";
-            huggingface::transformer(origin, config)?.overridden(origin, overrides)?.graph(origin, *sequence_length)
+            recipe::graph(huggingface::recipe(origin, config)?, origin, overrides, *sequence_length)
         }
     }
 }
@@ -43,16 +44,19 @@ pub fn source_from_argument(
 ) -> Result<ModelSource, ZooError> {
     if let Some(model) = builtin::find(argument) {
         let sequence_length = sequence_length.unwrap_or(model.default_sequence_length);
-        model.transformer().overridden(argument, &overrides)?.check(argument, sequence_length)?;
+        let mut recipe = model.recipe();
+        recipe.override_with(argument, &overrides)?;
+        recipe.check(argument, sequence_length)?;
         return Ok(ModelSource::BuiltIn { name: argument.to_owned(), overrides, sequence_length });
     }
     let path = config_path(argument)?;
     let origin = path.display().to_string();
     let json = |source| ZooError::Json { origin: origin.clone(), source };
     let config = serde_json::from_str(&read_text(&path)?).map_err(json)?;
-    let model: Transformer = huggingface::transformer(&origin, &config)?.overridden(&origin, &overrides)?;
-    let sequence_length = sequence_length.unwrap_or(model.sizes.positions);
-    model.check(&origin, sequence_length)?;
+    let mut recipe = huggingface::recipe(&origin, &config)?;
+    recipe.override_with(&origin, &overrides)?;
+    let sequence_length = sequence_length.unwrap_or_else(|| recipe.context());
+    recipe.check(&origin, sequence_length)?;
     Ok(ModelSource::HuggingFace { config, overrides, sequence_length })
 }
 
@@ -72,12 +76,9 @@ fn read_text(path: &Path) -> Result<String, ZooError> {
     let io = |source| ZooError::Io { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(io)?.len();
     if size > MAX_CONFIG_BYTES {
-        return Err(ZooError::Field {
-            origin: path.display().to_string(),
-            field: "(whole file)".to_owned(),
-            problem: format!("has {size} bytes"),
-            remedy: "give a Hugging Face config.json, which has a few kilobytes".to_owned(),
-        });
+        let (origin, remedy) =
+            (path.display().to_string(), "give a Hugging Face config.json, which has a few kilobytes");
+        return Err(field_error(&origin, "(whole file)", format!("has {size} bytes"), remedy));
     }
     std::fs::read_to_string(path).map_err(io)
 }

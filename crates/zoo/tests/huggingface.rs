@@ -110,7 +110,7 @@ fn activation_epsilon_and_tying_are_honoured() {
     let graph = graph(config);
     let has = |kind: OpKind| graph.ops().iter().any(|op| op.kind == kind);
     assert!(has(OpKind::Activation { function: ActivationKind::Relu }));
-    assert!(has(OpKind::LayerNorm { dim: 64, eps: 1e-6 }));
+    assert!(has(OpKind::layer_norm(64, 1e-6)));
     let head = graph.params().iter().find(|param| param.name == "lm_head.weight").unwrap();
     assert_eq!(head.shape, [100, 64]);
 }
@@ -159,7 +159,7 @@ fn every_wrong_field_is_named_with_its_remedy() {
     assert!(gpt2("n_head", json!(5)).contains("'n_embd' is 768, which 'n_head' = 5 does not divide"));
     assert!(gpt2("n_positions", json!(4)).contains("'sequence_length' is 8, but 'n_positions' is 4"));
     assert!(gpt2("layer_norm_epsilon", json!(-1.0)).contains("'layer_norm_epsilon' is -1.0: give a number above 0"));
-    assert!(gpt2("activation_function", json!("swish")).contains("'activation_function' is 'swish': known are gelu, "));
+    assert!(gpt2("activation_function", json!("mish")).contains("'activation_function' is 'mish': known are gelu, "));
     assert!(
         gpt2("tie_word_embeddings", json!("yes")).contains("'tie_word_embeddings' is the text 'yes': give true or")
     );

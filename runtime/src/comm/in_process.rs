@@ -188,6 +188,10 @@ impl Communicator for InProcess {
         self.world.mailboxes.len()
     }
 
+    fn carries_handles(&self) -> bool {
+        true
+    }
+
     fn send(&self, to: Rank, message: u64, payload: Payload) -> Result<Pending<'_, ()>, CommError> {
         self.check_peer(to)?;
         self.world.check_failure(self.rank)?;

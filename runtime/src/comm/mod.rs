@@ -68,6 +68,12 @@ pub trait Communicator: Send {
     /// Number of ranks.
     fn size(&self) -> usize;
 
+    /// Whether payloads reach their receiver as they are, handles to numbers on a device included: true where all ranks
+    /// are threads of one process.
+    fn carries_handles(&self) -> bool {
+        false
+    }
+
     /// Starts to hand `payload` over to `to`; never waits for the receiver. Messages of one number between the same two
     /// ranks arrive in the order in which they were sent.
     ///

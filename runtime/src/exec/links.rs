@@ -5,15 +5,15 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{Dtype, InputRole, ModelError, ModelGraph, ModelGraphBuilder, OpKind, TensorType, WeightLayout};
-use cutplane_plan::{Optimizer, Rank, Segment, SyncGroup};
+use cutplane_plan::{GroupId, Optimizer, Rank, Segment, SyncGroup};
 use cutplane_record::{AllReducePoint, MessagePoint};
 use cutplane_units::Bytes;
 
 use super::step::Fault;
 use super::sync::GradientSync;
-use super::transfer::{hand_over, take};
-use crate::backend::{Backend, available_cores, run_pinned};
-use crate::comm::{CommError, CommOptions, Communicator, InProcess};
+use super::transfer::{Roads, Transfers, hand_over, take};
+use crate::backend::{Backend, available_cores, run_rank};
+use crate::comm::{CommOptions, Communicator, InProcess};
 use crate::error::RuntimeError;
 use crate::optimizer::OptimizerSettings;
 use crate::segment::SegmentRunner;
@@ -23,28 +23,35 @@ use crate::tensor::HostTensor;
 const SIZES: [u64; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
 const ROUNDS: usize = 15;
 
-/// Measures messages between two ranks and all-reduces of 2 to `ranks` ranks, all in this process and each pinned to its
-/// core. Sizes take turns in every round, so that a disturbance does not fall on one of them; the numbers are medians and
+/// Messages and all-reduces of several sizes.
+pub(crate) type Links = (Vec<MessagePoint>, Vec<AllReducePoint>);
+
+/// Measures messages between two ranks and all-reduces of 2 to `ranks` ranks, all in this process, each pinned to its
+/// core and all on the device of `backend`; `transfers` says whether tensors stay on it. A message has been taken when its
+/// numbers are where an operator wants them. Sizes take turns in every round, so that a disturbance does not fall on one of them; the numbers are medians and
 /// median absolute deviations over the rounds. `progress` is told the share that is done.
 ///
 /// With one rank there is no link, and nothing is measured.
 ///
 /// # Errors
 /// [`RuntimeError::Thread`], or [`RuntimeError::Rank`] when a rank cannot be reached.
-pub fn measure_links(
+pub(crate) fn measure_links(
+    backend: &Backend,
     ranks: usize,
+    transfers: Transfers,
     progress: &mut dyn FnMut(f64),
-) -> Result<(Vec<MessagePoint>, Vec<AllReducePoint>), RuntimeError> {
+) -> Result<Links, RuntimeError> {
     if ranks < 2 {
         return Ok((Vec::new(), Vec::new()));
     }
     let spin = if ranks > available_cores() { Duration::ZERO } else { CommOptions::default().spin };
     let world = InProcess::world(ranks, CommOptions { spin, ..CommOptions::default() });
+    let roads = &Roads { backends: vec![backend.clone(); ranks], transfers };
     let (done, news) = std::sync::mpsc::channel();
     let all: Result<Vec<Samples>, RuntimeError> = std::thread::scope(|scope| {
         let start = |comm: InProcess| {
             let (done, core) = (done.clone(), comm.rank().index());
-            scope.spawn(move || run_pinned(core, move || measure_rank(&comm, ranks, &done)))
+            scope.spawn(move || run_rank(core, &roads.backends[core], move || measure_rank(&comm, roads, &done)))
         };
         let threads: Vec<_> = world.into_iter().map(start).collect();
         drop(done);
@@ -77,7 +84,8 @@ struct Samples {
     all_reduce: Vec<BySize>,
 }
 
-fn measure_rank(comm: &InProcess, ranks: usize, done: &Sender<f64>) -> Result<Samples, Fault> {
+fn measure_rank(comm: &InProcess, roads: &Roads, done: &Sender<f64>) -> Result<Samples, Fault> {
+    let ranks = roads.backends.len();
     let empty = || vec![Vec::with_capacity(ROUNDS); SIZES.len()];
     let mut samples = Samples {
         send: empty(),
@@ -86,9 +94,9 @@ fn measure_rank(comm: &InProcess, ranks: usize, done: &Sender<f64>) -> Result<Sa
         recv: empty(),
         all_reduce: vec![empty(); ranks - 1],
     };
-    let mut fixtures = SIZES.iter().map(|bytes| Fixture::new(*bytes)).collect::<Result<Vec<_>, _>>()?;
+    let mut fixtures = SIZES.iter().map(|bytes| Fixture::new(*bytes, roads)).collect::<Result<Vec<_>, _>>()?;
     let mut payloads: Vec<Vec<HostTensor>> = if comm.rank() == Rank(0) {
-        SIZES.iter().map(|bytes| vec![HostTensor::f32([*bytes as usize / 4], vec![0.0; *bytes as usize / 4])]).collect()
+        SIZES.iter().map(|bytes| vec![zeros(*bytes as usize / 4).arrived(&roads.backends[0])]).collect()
     } else {
         vec![Vec::new(); SIZES.len()]
     };
@@ -97,10 +105,10 @@ fn measure_rank(comm: &InProcess, ranks: usize, done: &Sender<f64>) -> Result<Sa
         let counted = round > 0;
         for size in 0..SIZES.len() {
             if comm.rank().index() < 2 {
-                exchange(comm, size, &mut payloads[size], &mut samples, counted)?;
+                exchange(comm, roads, size, &mut payloads[size], &mut samples, counted)?;
             }
             for group in 2..=ranks {
-                if let Some(time) = fixtures[size].time(comm, group)?.filter(|_| counted) {
+                if let Some(time) = fixtures[size].time(comm, roads, group)?.filter(|_| counted) {
                     samples.all_reduce[group - 2][size].push(time);
                 }
             }
@@ -113,15 +121,22 @@ fn measure_rank(comm: &InProcess, ranks: usize, done: &Sender<f64>) -> Result<Sa
     Ok(samples)
 }
 
+fn zeros(elements: usize) -> HostTensor {
+    HostTensor::f32([elements], vec![0.0; elements])
+}
+
 /// Rank 0 sends to a waiting rank 1; rank 1 sends back, and rank 0 takes the message when it is surely there.
 fn exchange(
     comm: &InProcess,
+    roads: &Roads,
     size: usize,
     payload: &mut Vec<HostTensor>,
     samples: &mut Samples,
     counted: bool,
-) -> Result<(), CommError> {
+) -> Result<(), Fault> {
     let pair = [Rank(0), Rank(1)];
+    let backend = &roads.backends[0];
+    backend.sync()?;
     comm.barrier(&pair)?;
     if comm.rank() == Rank(0) {
         // Long enough for the receiver to be looking, shorter than its patience.
@@ -130,28 +145,37 @@ fn exchange(
             std::hint::spin_loop();
         }
         let start = Instant::now();
-        hand_over(comm, Rank(1), 0, std::mem::take(payload))?;
+        hand_over(comm, roads, Rank(1), 0, std::mem::take(payload))?;
         let end = Instant::now();
         comm.barrier(&pair)?;
-        let (received, time) = timed(|| take(comm, Rank(1), 0))?;
-        *payload = received.value;
+        let (received, time) = timed(|| fetch(comm, backend, Rank(1)))?;
+        *payload = received;
         if counted {
             samples.send[size].push(nanos(end - start));
             samples.handed_over[size].push(end);
             samples.recv[size].push(time);
         }
     } else {
-        *payload = take(comm, Rank(0), 0)?.value;
+        let arrived = take(comm, Rank(0), 0)?.value;
         if counted {
             samples.noticed[size].push(Instant::now());
         }
-        hand_over(comm, Rank(0), 0, std::mem::take(payload))?;
+        *payload = arrived.into_iter().map(|tensor| tensor.arrived(backend)).collect();
+        backend.sync()?;
+        hand_over(comm, roads, Rank(0), 0, std::mem::take(payload))?;
         comm.barrier(&pair)?;
     }
     Ok(())
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T, CommError>) -> Result<(T, f64), CommError> {
+/// Takes the message and puts it where an operator wants it.
+fn fetch(comm: &InProcess, backend: &Backend, from: Rank) -> Result<Vec<HostTensor>, Fault> {
+    let payload = take(comm, from, 0)?.value.into_iter().map(|tensor| tensor.arrived(backend)).collect();
+    backend.sync()?;
+    Ok(payload)
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<(T, f64), Fault> {
     let start = Instant::now();
     let value = work()?;
     Ok((value, nanos(start.elapsed())))
@@ -168,7 +192,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(bytes: u64) -> Result<Self, Fault> {
+    fn new(bytes: u64, roads: &Roads) -> Result<Self, Fault> {
         let width = (bytes / 4).min(1 << 20).isqrt();
         let layers = bytes / 4 / (width * width);
         let model = layers_of(width, layers).map_err(|error| Fault::Program(error.to_string()))?;
@@ -178,21 +202,25 @@ impl Fixture {
             Segment { stage: 0, ops: model.op_ids().collect(), inputs, outputs: model.outputs().to_vec(), params };
         let weights = |_| HostTensor::f32([width as usize; 2], vec![0.0; (width * width) as usize]);
         let settings = OptimizerSettings::new(Optimizer::Sgd, 0.0);
-        let runner = SegmentRunner::new(Arc::new(model.clone()), segment, &Backend::cpu(), &weights, settings)?;
+        let runner = SegmentRunner::new(Arc::new(model.clone()), segment, &roads.backends[0], &weights, settings)?;
         Ok(Self { model, runner })
     }
 
     /// Time of the synchronisation over the first `size` ranks, once all are there; `None` on the others.
-    fn time(&mut self, comm: &InProcess, size: usize) -> Result<Option<f64>, CommError> {
+    fn time(&mut self, comm: &InProcess, roads: &Roads, size: usize) -> Result<Option<f64>, Fault> {
         if comm.rank().index() >= size {
             return Ok(None);
         }
         let ranks: Vec<Rank> = (0..size as u32).map(Rank).collect();
         let params = self.runner.params().to_vec();
         let group = SyncGroup { ranks, params, bytes: Bytes::ZERO };
-        let sync = GradientSync::new(&self.model, &group);
+        let sync = GradientSync::new(&self.model, GroupId(0), &group);
+        roads.backends[0].sync()?;
         comm.barrier(&group.ranks)?;
-        let (_, time) = timed(|| sync.run(comm, &mut self.runner))?;
+        let ((), time) = timed(|| {
+            sync.run(comm, roads, &mut self.runner)?;
+            Ok(roads.backends[0].sync()?)
+        })?;
         Ok(Some(time))
     }
 }
@@ -256,10 +284,23 @@ fn median(samples: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
+    fn links(ranks: usize, progress: &mut dyn FnMut(f64)) -> Result<Links, RuntimeError> {
+        measure_links(&Backend::cpu(), ranks, Transfers::default(), progress)
+    }
+
+    #[test]
+    fn handles_and_copies_are_measured_apart() {
+        let twin = Backend::cpu_as_card();
+        let measure = |transfers| measure_links(&twin, 2, transfers, &mut |_| ()).expect("measured").0;
+        for points in [measure(Transfers::OnDevice), measure(Transfers::Staged)] {
+            assert_eq!(points.iter().map(|point| point.bytes).collect::<Vec<_>>(), SIZES);
+        }
+    }
+
     #[test]
     fn links_have_every_size_and_larger_sums_take_longer() {
         let mut shares = Vec::new();
-        let (messages, sums) = measure_links(2, &mut |share| shares.push(share)).expect("measured");
+        let (messages, sums) = links(2, &mut |share| shares.push(share)).expect("measured");
         assert_eq!(messages.iter().map(|point| point.bytes).collect::<Vec<_>>(), SIZES);
         assert_eq!(
             sums.iter().map(|point| (point.ranks, point.bytes)).collect::<Vec<_>>(),
@@ -278,7 +319,7 @@ mod tests {
 
     #[test]
     fn one_rank_has_no_links() {
-        let (messages, sums) = measure_links(1, &mut |_| ()).expect("nothing to do");
+        let (messages, sums) = links(1, &mut |_| ()).expect("nothing to do");
         assert!(messages.is_empty() && sums.is_empty());
     }
 

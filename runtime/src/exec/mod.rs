@@ -9,18 +9,33 @@
 //! How it goes wrong: an instruction that fails or panics, or a message that does not come, ends the step on every rank;
 //! the error names the rank and the instruction that failed first. The run is over then.
 //!
+//! Ranks on cards. A rank is a thread here too; it asks the card for work and does not wait for it. Burn gives every thread a
+//! stream of its own on the card (a thread-local number, modulo at most 128 streams), so several ranks on one card are as
+//! many streams, and their kernels overlap as far as the card has room. A tensor that one rank hands to another on the same
+//! card ([`Transfers::OnDevice`]) is a handle: using it makes Burn run what the sender's stream has queued for it, and the
+//! receiver's stream waits for that by an event. [`Timing`] says when the clock waits for the card. Memory of a card is
+//! that of its pool, which all its ranks share.
+//!
+//! Precision. The program's precision is what operators compute in and messages carry; weights, their gradients and the
+//! optimizer are f32. In f16 the loss is scaled, and a step with an overflow on any rank updates nothing on all ranks.
+//!
 //! Why partitioned training gives the unpartitioned numbers: each micro-batch loss is a mean over its samples, and its
 //! gradient is scaled by 1 / (micro-batches x replicas), so that the gradients accumulated over micro-batches and summed
 //! over a group are those of the mean over the global batch.
 
 mod links;
+mod options;
 mod outbox;
 mod rank;
 mod run;
 mod step;
 mod sync;
+mod timing;
 mod transfer;
 
-pub use links::measure_links;
-pub use run::{Run, RunOptions, StepReport};
+pub(crate) use links::measure_links;
+pub use options::{PoolUse, RunOptions, StepReport};
+pub use run::Run;
 pub use step::RankTensors;
+pub use timing::{Timing, WarmUp, WarmedUp};
+pub use transfer::Transfers;

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use cutplane_graph::ValueId;
 use cutplane_plan::{Direction, Message, Program, Rank};
 
+use crate::backend::Backend;
 use crate::comm::Payload;
 use crate::error::RuntimeError;
-use crate::tensor::{HostData, HostTensor};
+use crate::tensor::HostTensor;
 
 /// Values of a segment, by id.
 pub(super) type Values = Vec<(ValueId, HostTensor)>;
@@ -68,11 +69,11 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Adds values for a pass; gradients of one value that come from several stages are summed.
-    pub(super) fn put(&mut self, direction: Direction, micro_batch: u64, values: Values) {
+    pub(super) fn put(&mut self, direction: Direction, micro_batch: u64, values: Values, backend: &Backend) {
         let there = self.values.entry((direction, micro_batch)).or_default();
         for (value, tensor) in values {
             match there.iter_mut().find(|(known, _)| *known == value) {
-                Some((_, sum)) => add(sum, &tensor),
+                Some((_, sum)) => sum.add(tensor, backend),
                 None => there.push((value, tensor)),
             }
         }
@@ -81,12 +82,6 @@ impl Inbox {
     /// Everything for a pass.
     pub(super) fn take(&mut self, direction: Direction, micro_batch: u64) -> Values {
         self.values.remove(&(direction, micro_batch)).unwrap_or_default()
-    }
-}
-
-fn add(sum: &mut HostTensor, tensor: &HostTensor) {
-    if let (HostData::F32(sum), HostData::F32(more)) = (&mut sum.data, &tensor.data) {
-        sum.iter_mut().zip(more).for_each(|(total, x)| *total += x);
     }
 }
 
@@ -100,10 +95,10 @@ mod tests {
 
     #[test]
     fn gradients_of_one_value_add_up() {
-        let mut inbox = Inbox::default();
-        inbox.put(Direction::Gradient, 1, values(2.0));
-        inbox.put(Direction::Gradient, 1, values(0.5));
-        inbox.put(Direction::Gradient, 2, values(9.0));
+        let (mut inbox, cpu) = (Inbox::default(), Backend::cpu());
+        inbox.put(Direction::Gradient, 1, values(2.0), &cpu);
+        inbox.put(Direction::Gradient, 1, values(0.5), &cpu);
+        inbox.put(Direction::Gradient, 2, values(9.0), &cpu);
         assert_eq!(inbox.take(Direction::Gradient, 1), values(2.5));
         assert_eq!(inbox.take(Direction::Gradient, 1), Vec::new());
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use cutplane_plan::{Action, Program, Rank};
 
 use super::step::{Fault, RankState, RankStep, RankTensors, Shared};
-use crate::backend::run_pinned;
+use crate::backend::run_rank;
 use crate::comm::{CommError, Communicator, InProcess};
 use crate::error::RuntimeError;
 
@@ -16,6 +16,7 @@ use crate::error::RuntimeError;
 pub(super) enum Command {
     Step { number: u64, collect_gradients: bool },
     Parameters,
+    TrimPool,
 }
 
 /// What a rank answers.
@@ -50,7 +51,8 @@ pub(super) fn rank_thread(
         // Nobody listens any more when the run has been dropped; then the next command does not come either.
         let _ = replies.send((rank, answer));
     };
-    if let Err(error) = run_pinned(core, || serve(shared, comm, commands, &answer)) {
+    let backend = shared.roads.backends[rank.index()].clone();
+    if let Err(error) = run_rank(core, &backend, || serve(shared, comm, commands, &answer)) {
         answer(Err(Failure { error, follows: false }));
     }
 }
@@ -78,6 +80,7 @@ fn execute(state: &mut RankState<InProcess>, command: Command) -> Result<Answer,
     match command {
         Command::Step { number, collect_gradients } => state.run_step(number, collect_gradients).map(Answer::Step),
         Command::Parameters => Ok(Answer::Parameters(state.parameters())),
+        Command::TrimPool => state.trim_pool().map(|()| Answer::Ready),
     }
 }
 

@@ -11,76 +11,21 @@ use cutplane_plan::{Program, Rank};
 use cutplane_record::{Source, Span, Timeline};
 use cutplane_units::{Bytes, Nanos};
 
+use super::options::{PoolUse, RunOptions, StepReport};
 use super::rank::{Answer, Command, Failure, Reply, rank_thread};
 use super::step::{RankStep, RankTensors, Shared};
-use crate::backend::{Backend, available_cores};
-use crate::comm::{CommOptions, InProcess};
+use super::timing::{Timing, WarmUp, WarmedUp};
+use super::transfer::{Roads, Transfers};
+use crate::backend::Backend;
+use crate::comm::InProcess;
 use crate::data::Batches;
 use crate::error::RuntimeError;
-use crate::optimizer::OptimizerSettings;
-
-/// How a program is run.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// Seed of the initial weights.
-    pub seed: u64,
-    /// Update rule with its numbers.
-    pub optimizer: OptimizerSettings,
-    /// The core of each rank, counted among the cores of this process; a rank beyond the list runs on
-    /// the core of its own number, modulo the number of cores.
-    pub cores: Vec<usize>,
-    /// How long a rank waits for a peer, and how much of that it spends looking. With more ranks than cores no rank looks.
-    pub comm: CommOptions,
-    /// Set it, from a signal handler for example, and the next step ends with [`RuntimeError::Interrupted`].
-    pub stop: Arc<AtomicBool>,
-    /// Where the operators run.
-    pub backend: Backend,
-}
-
-impl RunOptions {
-    /// Seed 0, cores in order, default waiting, the processor.
-    pub fn new(optimizer: OptimizerSettings) -> Self {
-        Self {
-            seed: 0,
-            optimizer,
-            cores: Vec::new(),
-            comm: CommOptions::default(),
-            stop: Arc::default(),
-            backend: Backend::cpu(),
-        }
-    }
-
-    fn core(&self, rank: usize) -> usize {
-        self.cores.get(rank).copied().unwrap_or(rank % available_cores())
-    }
-
-    /// Looking takes the core away from the rank that is waited for, when both share one.
-    fn waiting(&self, ranks: usize) -> CommOptions {
-        let mut cores: Vec<usize> = (0..ranks).map(|rank| self.core(rank)).collect();
-        cores.sort_unstable();
-        cores.dedup();
-        let shared = cores.len() < ranks;
-        CommOptions { spin: if shared { Duration::ZERO } else { self.comm.spin }, ..self.comm }
-    }
-}
-
-/// What a step gave.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepReport {
-    /// Its number, from zero.
-    pub step: u64,
-    /// Mean loss over the global batch, before the update.
-    pub loss: f64,
-    /// Measured time from the common start to the end of the last rank.
-    pub step_time: Nanos,
-    /// Every instruction of every rank.
-    pub timeline: Timeline,
-}
 
 /// A program being run: one thread a rank, asleep between steps.
 #[derive(Debug)]
 pub struct Run {
     program: Arc<Program>,
+    shared: Arc<Shared>,
     commands: Vec<Sender<Command>>,
     replies: Receiver<Reply>,
     threads: Vec<JoinHandle<()>>,
@@ -94,7 +39,8 @@ impl Run {
     /// Starts the threads and builds every rank's segment.
     ///
     /// # Errors
-    /// [`RuntimeError::Rank`] when a rank cannot build its segment, [`RuntimeError::Thread`] when it cannot be started.
+    /// [`RuntimeError::Rank`] when a rank cannot build its segment, [`RuntimeError::Thread`] when it cannot be started,
+    /// [`RuntimeError::Precision`] when its device does not compute in the program's precision.
     pub fn start(
         model: Arc<ModelGraph>,
         program: Arc<Program>,
@@ -103,8 +49,11 @@ impl Run {
     ) -> Result<Self, RuntimeError> {
         let ranks = program.ranks.len();
         let world = InProcess::world(ranks, options.waiting(ranks));
-        let (seed, optimizer, backend) = (options.seed, options.optimizer, options.backend.clone());
-        let shared = Arc::new(Shared { model, program: program.clone(), batches, backend, optimizer, seed });
+        let backend = |rank| options.backend_of(rank).in_precision(program.precision);
+        let backends = (0..ranks).map(backend).collect::<Result<Vec<_>, _>>()?;
+        let roads = Roads { backends, transfers: options.transfers };
+        let (seed, optimizer, timing) = (options.seed, options.optimizer, options.timing);
+        let shared = Arc::new(Shared { model, program: program.clone(), batches, roads, optimizer, seed, timing });
         let (answers, replies) = channel();
         let (mut commands, mut threads) = (Vec::new(), Vec::new());
         for (rank, comm) in world.into_iter().enumerate() {
@@ -116,7 +65,7 @@ impl Run {
             commands.push(command);
         }
         let (stop, patience) = (options.stop.clone(), options.comm.timeout);
-        let mut run = Self { program, commands, replies, threads, stop, patience, next_step: 0, over: false };
+        let mut run = Self { program, shared, commands, replies, threads, stop, patience, next_step: 0, over: false };
         run.answers()?;
         Ok(run)
     }
@@ -124,6 +73,45 @@ impl Run {
     /// The program.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// Repeats the step until two successive ones agree, then lets every device's pool give back what the choice of
+    /// kernels has left in it, and takes one more step, so that the peak of the steps to come is their own.
+    ///
+    /// # Errors
+    /// As [`Run::step`].
+    pub fn warm_up(&mut self, until: WarmUp) -> Result<WarmedUp, RuntimeError> {
+        let mut steps = Vec::new();
+        while !until.is_over(&steps) && steps.len() < until.at_most {
+            steps.push(self.step()?.step_time);
+        }
+        let agreed = until.is_over(&steps);
+        self.order(Command::TrimPool)?;
+        self.answers()?;
+        self.step()?;
+        Ok(WarmedUp { steps, agreed })
+    }
+
+    /// What a record of this run should say of how it ran.
+    pub fn notes(&self) -> Vec<String> {
+        let Roads { backends, transfers } = &self.shared.roads;
+        let mut notes = Vec::new();
+        for ranks in sharers(backends) {
+            if ranks.len() > 1 {
+                let how = match transfers {
+                    Transfers::OnDevice => "handed over on the card",
+                    Transfers::Staged => "staged through the host",
+                };
+                notes.push(format!("{} ranks on one card, each in a stream of its own; tensors {how}", ranks.len()));
+            }
+            notes.push("peak memory is what the pool of the whole card has reserved".to_owned());
+        }
+        if !notes.is_empty() && self.shared.timing == Timing::Instruction {
+            notes
+                .push("the device was waited for after every instruction: spans are exact, the step is not".to_owned());
+        }
+        notes.dedup();
+        notes
     }
 
     /// Executes the program once.
@@ -231,8 +219,40 @@ impl Run {
         let timeline = timeline(&self.program, ranks);
         let losses = || ranks.iter().flat_map(|rank| rank.losses.iter().map(|(_, loss)| f64::from(*loss)));
         let loss = losses().sum::<f64>() / losses().count().max(1) as f64;
-        StepReport { step, loss, step_time: timeline.makespan(), timeline }
+        StepReport {
+            step,
+            loss,
+            step_time: timeline.makespan(),
+            timeline,
+            timing: self.shared.timing,
+            loss_scale: ranks.iter().find_map(|rank| rank.loss_scale),
+            skipped: ranks.iter().any(|rank| rank.skipped),
+            pools: pools(&self.shared.roads.backends, ranks),
+        }
     }
+}
+
+/// The ranks on each device that hands tensors over.
+fn sharers(backends: &[Backend]) -> Vec<Vec<Rank>> {
+    let mut devices: Vec<Vec<Rank>> = Vec::new();
+    for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| backend.shares_device(backend)) {
+        let same = |ranks: &&mut Vec<Rank>| backend.shares_device(&backends[ranks[0].index()]);
+        match devices.iter_mut().find(same) {
+            Some(ranks) => ranks.push(Rank(index as u32)),
+            None => devices.push(vec![Rank(index as u32)]),
+        }
+    }
+    devices
+}
+
+fn pools(backends: &[Backend], steps: &[RankStep]) -> Vec<PoolUse> {
+    let pool = |ranks: Vec<Rank>| {
+        // Ranks end their steps at different moments; each has looked at the whole pool.
+        let looks = || ranks.iter().filter_map(|rank| steps[rank.index()].pool);
+        let (in_use, reserved) = (looks().map(|pool| pool.0).max()?, looks().map(|pool| pool.1).max()?);
+        Some(PoolUse { ranks, in_use: Bytes::new(in_use), reserved: Bytes::new(reserved) })
+    };
+    sharers(backends).into_iter().filter_map(pool).collect()
 }
 
 impl Drop for Run {

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{ModelGraph, ParamId, ValueId};
-use cutplane_plan::{Action, Direction, InstructionId, MessageId, Program, Rank, RankProgram, SegmentId};
+use cutplane_plan::{Action, Direction, GroupId, InstructionId, MessageId, Program, Rank, RankProgram, SegmentId};
 use thiserror::Error;
 
-use super::outbox::{Inbox, Outbox};
+use super::outbox::{Inbox, Outbox, Values};
 use super::sync::GradientSync;
-use super::transfer::{hand_over, take};
-use crate::backend::Backend;
+use super::timing::Timing;
+use super::transfer::{Roads, hand_over, take};
+use crate::backend::{Backend, Residence};
 use crate::comm::{CommError, Communicator};
 use crate::data::Batches;
 use crate::error::RuntimeError;
 use crate::init::initial_weight;
 use crate::memory::RankMemory;
-use crate::optimizer::OptimizerSettings;
+use crate::ops::Loss;
+use crate::optimizer::{LossScale, OptimizerSettings};
 use crate::segment::SegmentRunner;
 use crate::tensor::HostTensor;
 
@@ -30,9 +32,10 @@ pub(super) struct Shared {
     pub(super) model: Arc<ModelGraph>,
     pub(super) program: Arc<Program>,
     pub(super) batches: Arc<Batches>,
-    pub(super) backend: Backend,
+    pub(super) roads: Roads,
     pub(super) optimizer: OptimizerSettings,
     pub(super) seed: u64,
+    pub(super) timing: Timing,
 }
 
 /// Why an instruction failed.
@@ -62,6 +65,11 @@ pub(super) struct RankStep {
     pub(super) executed: Vec<Executed>,
     pub(super) losses: Vec<(u64, f32)>,
     pub(super) peak_memory: u64,
+    /// Bytes in use and reserved in the pool of the device, where it has one.
+    pub(super) pool: Option<(u64, u64)>,
+    /// By what losses were multiplied, and whether the update was left out because of an overflow.
+    pub(super) loss_scale: Option<f32>,
+    pub(super) skipped: bool,
     /// Synchronised gradients, when they were asked for.
     pub(super) gradients: Option<RankTensors>,
 }
@@ -79,7 +87,11 @@ pub(super) struct RankState<C> {
     outbox: Outbox,
     everybody: Vec<Rank>,
     step: u64,
-    losses: Vec<(u64, f32)>,
+    losses: Vec<(u64, Loss)>,
+    /// Whether the rank runs forward only: nothing is kept for a backward pass.
+    infers: bool,
+    loss_scale: Option<LossScale>,
+    skipped: bool,
     collected: Option<RankTensors>,
     /// The place in the list of the instruction that is being executed.
     pub(super) at: Option<usize>,
@@ -91,27 +103,45 @@ impl<C: Communicator> RankState<C> {
         let memory = RankMemory::enter();
         let rank = comm.rank();
         let (model, program) = (&shared.model, &shared.program);
-        let segment = only_segment(&program.ranks[rank.index()])?;
+        let list = &program.ranks[rank.index()];
+        let segment = only_segment(list)?;
         let facts = program.segment(segment).clone();
         let loaded = facts.inputs.iter().copied().filter(|value| model.value(*value).producer.is_none()).collect();
         let weights = |param| initial_weight(model.param(param), shared.seed);
-        let runner = SegmentRunner::new(model.clone(), facts, &shared.backend, &weights, shared.optimizer)?;
+        let backend = &shared.roads.backends[rank.index()];
+        let runner = SegmentRunner::new(model.clone(), facts, backend, &weights, shared.optimizer)?;
+        backend.sync()?;
+        let groups = program.groups.iter().enumerate();
         Ok(Self {
             rank,
             memory,
             runner,
             loaded,
-            syncs: program.groups.iter().map(|group| GradientSync::new(model, group)).collect(),
+            syncs: groups.map(|(id, group)| GradientSync::new(model, GroupId(id as u32), group)).collect(),
             inbox: Inbox::default(),
             outbox: Outbox::new(program, rank),
             everybody: program.ranks.iter().map(|rank| rank.rank).collect(),
             step: 0,
             losses: Vec::new(),
+            infers: !list.instructions.iter().any(|instruction| matches!(instruction.action, Action::Backward { .. })),
+            loss_scale: LossScale::of(program.precision),
+            skipped: false,
             collected: None,
             at: None,
             comm,
             shared,
         })
+    }
+
+    fn backend(&self) -> &Backend {
+        &self.shared.roads.backends[self.rank.index()]
+    }
+
+    /// Gives back what the device's pool holds and nobody uses, once the device is done.
+    pub(super) fn trim_pool(&self) -> Result<(), Fault> {
+        self.backend().sync()?;
+        self.backend().trim_pool();
+        Ok(())
     }
 
     /// Reports to all other ranks that this one has failed.
@@ -124,8 +154,10 @@ impl<C: Communicator> RankState<C> {
         let shared = self.shared.clone();
         let instructions = &shared.program.ranks[self.rank.index()].instructions;
         let mut executed = Vec::with_capacity(instructions.len());
-        (self.step, self.at) = (step, None);
+        (self.step, self.at, self.skipped) = (step, None, false);
         self.collected = collect_gradients.then(RankTensors::new);
+        let loss_scale = self.loss_scale.map(LossScale::get);
+        self.runner.set_loss_scale(loss_scale);
         if let Some(memory) = &self.memory {
             memory.reset_peak();
         }
@@ -135,18 +167,32 @@ impl<C: Communicator> RankState<C> {
         for (index, instruction) in instructions.iter().enumerate() {
             self.at = Some(index);
             let waited = self.execute(instruction.action)?;
+            // What the device still does counts for the step, and for the instruction where spans are asked for.
+            if shared.timing == Timing::Instruction || index + 1 == instructions.len() {
+                self.backend().sync()?;
+            }
             let end = began.elapsed();
             executed.push(Executed { instruction: instruction.id, start, end, waited });
             start = end;
         }
         self.at = None;
+        let losses = std::mem::take(&mut self.losses);
+        let pool = self.pool();
         Ok(RankStep {
             began,
             executed,
-            losses: std::mem::take(&mut self.losses),
-            peak_memory: self.memory.as_ref().map_or(0, RankMemory::peak),
+            losses: losses.into_iter().map(|(micro_batch, loss)| (micro_batch, loss.number())).collect(),
+            peak_memory: pool.map_or(self.memory.as_ref().map_or(0, RankMemory::peak), |(_, reserved)| reserved),
+            pool,
+            loss_scale,
+            skipped: self.skipped,
             gradients: self.collected.take(),
         })
+    }
+
+    fn pool(&self) -> Option<(u64, u64)> {
+        let resident = self.backend().residence() == Residence::Device;
+        resident.then(|| self.backend().pool()).flatten()
     }
 
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
@@ -158,9 +204,10 @@ impl<C: Communicator> RankState<C> {
             Action::Send { message } => self.send(message)?,
             Action::Recv { message } => return self.recv(message),
             Action::AllReduce { group } => {
-                return Ok(self.syncs[group.index()].run(&self.comm, &mut self.runner)?);
+                let sync = &self.syncs[group.index()];
+                return Ok(sync.run(&self.comm, &self.shared.roads, &mut self.runner)?);
             }
-            Action::OptimizerStep => self.optimizer_step(),
+            Action::OptimizerStep => self.optimizer_step()?,
             other => return Err(Fault::Program(format!("this runtime does not execute '{}'", other.label()))),
         }
         Ok(Duration::ZERO)
@@ -171,14 +218,23 @@ impl<C: Communicator> RankState<C> {
         let replica = program.ranks[self.rank.index()].replica as u64;
         let first = (replica * program.micro_batches + micro_batch) * program.micro_batch_size;
         let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &self.loaded);
-        self.inbox.put(Direction::Activation, micro_batch, values);
+        self.put(Direction::Activation, micro_batch, values);
+    }
+
+    fn put(&mut self, direction: Direction, micro_batch: u64, values: Values) {
+        let backend = &self.shared.roads.backends[self.rank.index()];
+        self.inbox.put(direction, micro_batch, values, backend);
     }
 
     fn forward(&mut self, micro_batch: u64) -> Result<(), Fault> {
         let inputs = self.inbox.take(Direction::Activation, micro_batch);
-        let outputs = self.runner.forward(micro_batch, inputs)?;
+        let outputs = if self.infers {
+            self.runner.infer(micro_batch, inputs)?
+        } else {
+            self.runner.forward(micro_batch, inputs)?
+        };
         self.outbox.put(Direction::Activation, micro_batch, outputs);
-        if let Some(loss) = self.runner.loss(micro_batch) {
+        if let Some(loss) = self.runner.loss_handle(micro_batch) {
             self.losses.push((micro_batch, loss));
         }
         Ok(())
@@ -196,23 +252,41 @@ impl<C: Communicator> RankState<C> {
     fn send(&mut self, id: MessageId) -> Result<(), Fault> {
         let message = self.shared.program.message(id);
         let payload = self.outbox.take(message)?;
-        Ok(hand_over(&self.comm, message.to, u64::from(id.0), payload)?)
+        Ok(hand_over(&self.comm, &self.shared.roads, message.to, u64::from(id.0), payload)?)
     }
 
     fn recv(&mut self, id: MessageId) -> Result<Duration, Fault> {
         let message = self.shared.program.message(id);
         let arrived = take(&self.comm, message.from, u64::from(id.0))?;
-        let values = message.values.iter().copied().zip(arrived.value).collect();
-        self.inbox.put(message.direction, message.micro_batch, values);
+        let tensors = arrived.value.into_iter().map(|tensor| tensor.arrived(self.backend()));
+        let values = message.values.iter().copied().zip(tensors).collect();
+        let (direction, micro_batch) = (message.direction, message.micro_batch);
+        self.put(direction, micro_batch, values);
         Ok(arrived.waited)
     }
 
-    fn optimizer_step(&mut self) {
+    fn optimizer_step(&mut self) -> Result<(), Fault> {
         if let Some(collected) = &mut self.collected {
             let gradient = |param: &ParamId| self.runner.gradient(*param).map(|gradient| (*param, gradient));
             collected.extend(self.runner.params().iter().filter_map(gradient));
         }
-        self.runner.optimizer_step();
+        if self.overflows()? {
+            self.skipped = true;
+            self.runner.skip_step();
+        } else {
+            self.runner.optimizer_step();
+        }
+        Ok(())
+    }
+
+    /// Under loss scaling: whether any rank's gradients are not finite. All ranks ask at once and learn the same.
+    fn overflows(&mut self) -> Result<bool, Fault> {
+        let Some(scale) = &mut self.loss_scale else { return Ok(false) };
+        let mut votes = [if self.runner.gradients_are_finite() { 0.0 } else { 1.0 }];
+        self.comm.all_reduce(&self.everybody, &mut votes)?;
+        let overflow = votes[0] > 0.5;
+        scale.learn(overflow);
+        Ok(overflow)
     }
 
     /// The rank's weights.

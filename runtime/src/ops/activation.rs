@@ -1,4 +1,4 @@
-//! Pointwise functions.
+//! Pointwise functions, as loops over host memory.
 
 use burn::tensor::{Tensor, activation};
 use cutplane_graph::ActivationKind;
@@ -6,14 +6,15 @@ use cutplane_graph::ActivationKind;
 use super::kernel;
 use super::value::{floats, from_floats};
 
-/// Applies `function` to every element.
-pub(crate) fn apply(function: ActivationKind, x: Tensor<2>) -> Tensor<2> {
-    match function {
+/// Applies `function` to every element, when it is known; [`super::expressions::apply`] is its twin for devices.
+pub(crate) fn apply(function: ActivationKind, x: Tensor<2>) -> Option<Tensor<2>> {
+    Some(match function {
         ActivationKind::Gelu => tangent(x, kernel::gelu),
         ActivationKind::GeluTanh => tangent(x, kernel::gelu_tanh),
         ActivationKind::Relu => activation::relu(x),
         ActivationKind::Tanh => tangent(x, kernel::tanh),
-    }
+        _ => return None,
+    })
 }
 
 /// A pointwise function as its tangent: `slope x + offset` has the function's value and derivative at `x`, so Burn's

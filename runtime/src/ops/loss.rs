@@ -6,12 +6,33 @@ use cutplane_graph::{IGNORED_TARGET, Op};
 use super::value::{Tokens, floats, from_floats};
 use super::{check_ids, kernel};
 use crate::error::RuntimeError;
+use crate::tensor::numbers;
+
+/// The value of a loss. There is one a micro-batch: the larger variant is not boxed.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant)]
+pub(crate) enum Loss {
+    /// On the host.
+    Host(f32),
+    /// Still on the device, perhaps not yet computed.
+    Device(Tensor<1>),
+}
+
+impl Loss {
+    /// The number; waits for the device that computes it.
+    pub(crate) fn number(&self) -> f32 {
+        match self {
+            Self::Host(value) => *value,
+            Self::Device(value) => numbers(value.clone())[0],
+        }
+    }
+}
 
 /// A loss, and its gradient with respect to the logits: `(softmax - one_hot) / (batch counted)` on counted rows, zero on
 /// the others. It is computed with the loss, from one softmax, so the backward pass starts at the logits.
 pub(crate) struct LossGradient {
     /// The loss.
-    pub(crate) value: f32,
+    pub(crate) value: Loss,
     /// The logits.
     pub(crate) logits: Tensor<2>,
     /// Gradient of the loss with respect to the logits, a plain tensor.
@@ -45,5 +66,5 @@ pub(crate) fn cross_entropy(
         }
     }
     let gradient = from_floats(gradient, [rows, classes], &device);
-    Ok(LossGradient { value: (sum / divisor as f64) as f32, logits, gradient })
+    Ok(LossGradient { value: Loss::Host((sum / divisor as f64) as f32), logits, gradient })
 }

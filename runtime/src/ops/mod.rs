@@ -2,21 +2,37 @@
 //!
 //! Every float value is held as a matrix `[rows, width]`: all axes but the last are rows. Weights are then never
 //! broadcast over the batch, and no operator but attention has to know the batch axis.
+//!
+//! Where a rank computes in 16 bits ([`Backend::in_precision`]), values are held in it and weights in f32. Each operator
+//! casts by hand: products of matrices take both in 16 bits, and embeddings, norms, biases, activations, softmax and loss
+//! compute in f32 and round their result. The gradient of a weight passes the cast backwards and is f32.
 
 mod activation;
 mod attention;
+mod expressions;
 pub(crate) mod kernel;
 mod loss;
 mod norm;
+mod supported;
 mod value;
 
 use burn::tensor::{Tensor, TensorData, module};
-use cutplane_graph::{ModelGraph, Op, OpKind, WeightLayout};
+use cutplane_graph::{Dtype, ModelGraph, Op, OpKind, ValueId, WeightLayout};
 
-pub(crate) use loss::LossGradient;
+pub(crate) use loss::{Loss, LossGradient};
+pub(crate) use supported::check;
 pub(crate) use value::{Matrix, Tokens, Value, Weight, floats, from_floats};
 
+use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
+
+/// How a rank computes: where, in which numbers, and by what the gradient of its loss is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner<'a> {
+    pub(crate) backend: &'a Backend,
+    /// Against the underflow of f16 gradients; 1 in other precisions.
+    pub(crate) loss_scale: f32,
+}
 
 /// What an operator gives: a value, or for a loss where its backward pass starts.
 #[expect(clippy::large_enum_variant)]
@@ -34,27 +50,39 @@ pub(crate) fn forward(
     op: &Op,
     inputs: Vec<Value>,
     weights: &[&Weight],
+    manner: Manner<'_>,
 ) -> Result<Output, RuntimeError> {
+    let backend = manner.backend;
     let mut inputs = inputs.into_iter();
     let mut next = || inputs.next().expect("the graph checked the arity");
     let output = match &op.kind {
         OpKind::Embedding { vocab, dim, .. } => {
             embedding(op, &next().tokens(op)?, weights[0].matrix(), *vocab as usize, *dim as usize)?
+                .map(|rows| backend.low(rows))
         }
-        OpKind::PositionEmbedding { .. } => position_embedding(next().matrix(op)?, weights[0].matrix()),
+        OpKind::PositionEmbedding { offset, .. } => {
+            position_embedding(next().matrix(op)?, weights[0].matrix(), *offset as usize, backend)
+        }
         OpKind::LayerNorm { eps, .. } => {
-            let (weight, bias) = (weights[0].vector(), weights[1].vector());
-            next().matrix(op)?.map(|x| norm::layer_norm(x, weight, bias, *eps))
+            let (weight, bias) = (weights[0].vector(), weights.get(1).map(|bias| bias.vector()));
+            next().matrix(op)?.map(|x| backend.low(norm::layer_norm(backend.full(x), weight, bias, *eps)))
         }
         OpKind::Linear { outputs, layout, .. } => {
             let bias = weights.get(1).map(|bias| bias.vector());
-            linear(next().matrix(op)?, weights[0].matrix(), bias, *layout, *outputs as usize)
+            linear(next().matrix(op)?, weights[0].matrix(), bias, *layout, *outputs as usize, backend)
         }
-        OpKind::Attention { heads, head_dim, causal, .. } => {
+        OpKind::Attention(kind) if kind.is_plain() && of_one_length(model, op) => {
             let inputs = op.inputs.iter().map(|_| next().matrix(op)).collect::<Result<Vec<_>, _>>()?;
-            attention::attention(inputs, *heads as usize, *head_dim as usize, *causal)
+            attention::attention(inputs, kind.heads as usize, kind.head_dim as usize, kind.causal, backend)
         }
-        OpKind::Activation { function } => next().matrix(op)?.map(|x| activation::apply(*function, x)),
+        OpKind::Activation { function } => {
+            let input = next().matrix(op)?;
+            let rows = match backend.residence() {
+                Residence::Host => activation::apply(*function, input.rows),
+                Residence::Device => expressions::apply(*function, input.rows, backend),
+            };
+            Matrix { shape: input.shape, rows: rows.ok_or_else(|| unknown(op, &format!("{function:?}")))? }
+        }
         OpKind::Add => {
             let (left, right) = (next().matrix(op)?, next().matrix(op)?);
             left.map(|left| left + right.rows)
@@ -63,14 +91,22 @@ pub(crate) fn forward(
         OpKind::CrossEntropy { counted, .. } => {
             let (logits, targets) = (next().matrix(op)?, next().tokens(op)?);
             let samples = logits.rows.dims()[0] as u64 / model.value(op.inputs[0]).ty.rows(1);
-            return loss::cross_entropy(op, logits.rows, &targets, samples * counted).map(Output::Loss);
+            return cross_entropy(op, logits.rows, &targets, samples * counted, manner).map(Output::Loss);
         }
-        other => {
-            let problem = format!("this runtime has no operator '{}'", other.label());
-            return Err(RuntimeError::Value { value: op.name.clone(), problem });
-        }
+        other => return Err(unknown(op, other.label())),
     };
     Ok(Output::Value(Value::Float(output)))
+}
+
+/// Whether queries and keys are equally many.
+fn of_one_length(model: &ModelGraph, op: &Op) -> bool {
+    let length = |id: &ValueId| model.value(*id).ty.dims[0];
+    op.inputs.iter().all(|id| length(id) == length(&op.inputs[0]))
+}
+
+fn unknown(op: &Op, what: &str) -> RuntimeError {
+    let problem = format!("this runtime has no operator '{what}' of this kind: it can be planned, but not run");
+    RuntimeError::Value { value: op.name.clone(), problem }
 }
 
 /// Refuses an id outside `0..limit`, with the first offender.
@@ -93,24 +129,53 @@ fn embedding(op: &Op, ids: &Tokens, weight: Tensor<2>, vocab: usize, dim: usize)
     Ok(Matrix { shape: ids.shape.iter().copied().chain([dim]).collect(), rows })
 }
 
-fn position_embedding(x: Matrix, weight: Tensor<2>) -> Matrix {
-    let [rows, width] = x.rows.dims();
-    let s = x.sequence();
-    let positions = if weight.dims()[0] == s { weight } else { weight.slice([0..s, 0..width]) };
-    let sum = x.rows.reshape([rows / s, s, width]) + positions.reshape([1, s, width]);
-    Matrix { shape: x.shape, rows: sum.reshape([rows, width]) }
+fn cross_entropy(
+    op: &Op,
+    logits: Tensor<2>,
+    targets: &Tokens,
+    divisor: u64,
+    manner: Manner<'_>,
+) -> Result<LossGradient, RuntimeError> {
+    match manner.backend.residence() {
+        Residence::Host => loss::cross_entropy(op, logits, targets, divisor),
+        Residence::Device => {
+            expressions::cross_entropy(op, logits, targets, divisor, manner.loss_scale, manner.backend)
+        }
+    }
 }
 
-fn linear(x: Matrix, weight: Tensor<2>, bias: Option<Tensor<1>>, layout: WeightLayout, outputs: usize) -> Matrix {
+fn position_embedding(x: Matrix, weight: Tensor<2>, offset: usize, backend: &Backend) -> Matrix {
+    let [rows, width] = x.rows.dims();
+    let s = x.sequence();
+    let positions = if weight.dims()[0] == s { weight } else { weight.slice([offset..offset + s, 0..width]) };
+    let sum = backend.full(x.rows).reshape([rows / s, s, width]) + positions.reshape([1, s, width]);
+    Matrix { shape: x.shape, rows: backend.low(sum.reshape([rows, width])) }
+}
+
+fn linear(
+    x: Matrix,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    layout: WeightLayout,
+    outputs: usize,
+    backend: &Backend,
+) -> Matrix {
     let weight = match layout {
-        WeightLayout::InOut => weight,
-        WeightLayout::OutIn => weight.transpose(),
+        WeightLayout::InOut => backend.low(weight),
+        WeightLayout::OutIn => backend.low(weight).transpose(),
     };
     let mut shape = x.shape;
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    Matrix { shape, rows: module::linear(x.rows, weight, bias) }
+    let rows = if backend.precision() == Dtype::F32 {
+        module::linear(x.rows, weight, bias)
+    } else {
+        // The bias is added in f32, so that its gradient is summed in f32.
+        let product = module::linear(x.rows, weight, None);
+        bias.map_or(product.clone(), |bias| backend.low(backend.full(product) + bias.unsqueeze()))
+    };
+    Matrix { shape, rows }
 }
 
 fn select_token(x: Matrix, index: usize) -> Matrix {

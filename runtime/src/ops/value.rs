@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use cutplane_graph::Op;
 
+use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
 use crate::tensor::{HostData, HostTensor};
 
@@ -56,32 +57,37 @@ impl Matrix {
         Self { shape: self.shape, rows: function(self.rows) }
     }
 
-    /// Copies a float tensor to `device`.
-    pub(crate) fn from_host(shape: Vec<usize>, data: Vec<f32>, device: &Device) -> Self {
-        let width = shape.last().copied().unwrap_or(1).max(1);
-        let rows = Tensor::from_data(TensorData::new(data, [shape.iter().product::<usize>() / width, width]), device);
-        Self { shape, rows }
-    }
-
-    /// Copies the numbers to the host, without their history.
-    pub(crate) fn to_host(&self) -> HostTensor {
-        HostTensor { shape: self.shape.clone(), data: HostData::F32(floats(self.rows.clone().inner())) }
+    /// The numbers without their history, for the outside of the segment: copied to the host, or as a handle where they
+    /// stay on the device.
+    pub(crate) fn leave(&self, backend: &Backend) -> HostTensor {
+        let (shape, plain) = (self.shape.clone(), self.rows.clone().inner());
+        match backend.residence() {
+            Residence::Host => HostTensor { shape, data: HostData::F32(floats(plain)) },
+            Residence::Device => HostTensor::on_device(shape, plain),
+        }
     }
 }
 
 impl Value {
-    /// Copies a tensor to `device`; floats become leaves whose gradient is kept when `require_grad` is set.
-    pub(crate) fn from_host(tensor: HostTensor, device: &Device, require_grad: bool) -> Self {
+    /// Puts a tensor on the device of `backend`, in its precision, without history.
+    pub(crate) fn enter(tensor: HostTensor, backend: &Backend) -> Self {
+        let dims = tensor.matrix_dims();
         let shape = tensor.shape;
         match tensor.data {
-            HostData::F32(data) => {
-                let mut matrix = Matrix::from_host(shape, data, device);
-                if require_grad {
-                    matrix.rows = matrix.rows.require_grad();
-                }
-                Self::Float(matrix)
-            }
             HostData::I32(data) => Self::Int(Tokens { shape, ids: data.into() }),
+            floats => Self::Float(Matrix { shape, rows: floats.on_device(dims, backend) }),
+        }
+    }
+
+    /// The same value as the start of a history: a leaf whose gradient is kept when `require_grad` is set.
+    pub(crate) fn recorded(self, require_grad: bool) -> Self {
+        let record = |rows| {
+            let rows = Tensor::from_inner(rows);
+            if require_grad { rows.require_grad() } else { rows }
+        };
+        match self {
+            Self::Float(matrix) => Self::Float(matrix.map(record)),
+            tokens @ Self::Int(_) => tokens,
         }
     }
 
@@ -131,8 +137,16 @@ impl Weight {
         }
     }
 
-    /// The gradient of this leaf, taken out of `gradients`; `None` when the backward pass did not reach it.
-    pub(crate) fn take_gradient(&self, gradients: &mut Gradients) -> Option<Vec<f32>> {
+    /// The gradient of this leaf as a matrix, taken out of `gradients`; `None` when the backward pass did not reach it.
+    pub(crate) fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<2>> {
+        match self {
+            Self::Vector(tensor) => tensor.grad_remove(gradients).map(as_rows),
+            Self::Matrix(tensor) => tensor.grad_remove(gradients),
+        }
+    }
+
+    /// The gradient of this leaf on the host, taken out of `gradients`.
+    pub(crate) fn take_host_gradient(&self, gradients: &mut Gradients) -> Option<Vec<f32>> {
         match self {
             Self::Vector(tensor) => tensor.grad_remove(gradients).map(floats),
             Self::Matrix(tensor) => tensor.grad_remove(gradients).map(floats),
@@ -148,6 +162,30 @@ impl Weight {
         std::mem::replace(self, Self::Vector(Tensor::empty([0], &device)))
     }
 
+    /// The same numbers without history.
+    pub(crate) fn plain(&self) -> Self {
+        match self {
+            Self::Vector(tensor) => Self::Vector(tensor.clone().inner()),
+            Self::Matrix(tensor) => Self::Matrix(tensor.clone().inner()),
+        }
+    }
+
+    /// The numbers as a matrix without history.
+    pub(crate) fn into_rows(self) -> Tensor<2> {
+        match self {
+            Self::Vector(tensor) => as_rows(tensor.inner()),
+            Self::Matrix(tensor) => tensor.inner(),
+        }
+    }
+
+    /// A leaf of `shape` from a matrix without history.
+    pub(crate) fn leaf_of_rows(shape: &[usize], rows: Tensor<2>) -> Self {
+        match shape {
+            [length] => Self::Vector(Tensor::from_inner(rows.reshape([*length])).require_grad()),
+            _ => Self::Matrix(Tensor::from_inner(rows).require_grad()),
+        }
+    }
+
     /// The numbers, without history; no copy when nothing else holds the tensor.
     pub(crate) fn into_data(self) -> TensorData {
         match self {
@@ -155,6 +193,11 @@ impl Weight {
             Self::Matrix(tensor) => tensor.inner().into_data(),
         }
     }
+}
+
+fn as_rows(vector: Tensor<1>) -> Tensor<2> {
+    let [length] = vector.dims();
+    vector.reshape([1, length])
 }
 
 /// The numbers of a plain tensor; no copy when nothing else holds it.

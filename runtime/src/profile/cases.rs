@@ -5,6 +5,8 @@ use cutplane_graph::{
     ProfileKey, TensorType, WeightLayout,
 };
 
+use crate::backend::Residence;
+
 /// One point of one curve: a model of one operator, and a micro-batch size.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -37,26 +39,100 @@ impl Case {
 
 /// Tokens a sample; rows are samples times tokens.
 const TOKENS: u64 = 64;
-/// Rows at which matrix products reach their rate, and above.
-const ROWS: [u64; 3] = [64, 256, 1024];
-/// Widths of linear layers; between and beyond them the rate is interpolated.
-const LINEAR_WIDTHS: [u64; 6] = [64, 128, 256, 384, 768, 1536];
-/// Widths of the residual stream.
-const WIDTHS: [u64; 3] = [64, 384, 1024];
+
+/// The extents at which a kind of device is measured; between and beyond them the rate is interpolated.
+pub(crate) struct Grids {
+    /// Rows at which matrix products reach their rate, and above; also of losses.
+    rows: &'static [u64],
+    /// Widths in and out of linear layers, and of output layers, whose weight is an embedding's.
+    linear: [&'static [u64]; 2],
+    tied: [&'static [u64]; 2],
+    /// Attention: heads, width of a head, samples, lengths.
+    heads: u64,
+    head_dims: &'static [u64],
+    samples: &'static [u64],
+    lengths: &'static [u64],
+    /// Rows of what is bound by memory, and widths of the residual stream.
+    memory_rows: &'static [u64],
+    widths: &'static [u64],
+    vocabularies: &'static [u64],
+    classes: &'static [u64],
+    /// Elements of pointwise operators.
+    elements: &'static [u64],
+}
+
+/// One thread of a processor.
+const CORE: Grids = Grids {
+    rows: &[64, 256, 1024],
+    linear: [&[64, 128, 256, 384, 768, 1536]; 2],
+    tied: [&[64, 128, 256, 384, 768, 1536]; 2],
+    heads: 4,
+    head_dims: &[16, 64],
+    samples: &[2, 6, 24],
+    lengths: &[32, 128, 256],
+    memory_rows: &[64, 256, 1024, 4096],
+    widths: &[64, 384, 1024],
+    vocabularies: &[2, 256, 8192],
+    classes: &[256, 2048, 16384],
+    elements: &[1 << 12, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23],
+};
+
+/// A card: larger, and few enough points that its kernels are chosen in minutes.
+const CARD: Grids = Grids {
+    rows: &[256, 1024, 8192],
+    linear: [&[256, 1024, 4096]; 2],
+    tied: [&[256, 1024], &[1024, 32768]],
+    heads: 12,
+    head_dims: &[64],
+    samples: &[1, 8],
+    lengths: &[128, 1024],
+    memory_rows: &[256, 2048, 16384],
+    widths: &[256, 1024, 4096],
+    vocabularies: &[2, 1024, 32768],
+    classes: &[1024, 32768],
+    elements: &[1 << 14, 1 << 18, 1 << 22, 1 << 25],
+};
+
+/// Two points a curve, for tests.
+#[cfg(test)]
+pub(crate) const TINY: Grids = Grids {
+    rows: &[64],
+    linear: [&[16, 32], &[16]],
+    tied: [&[16], &[16, 32]],
+    heads: 2,
+    head_dims: &[8],
+    samples: &[1],
+    lengths: &[8, 16],
+    memory_rows: &[64],
+    widths: &[16, 32],
+    vocabularies: &[2],
+    classes: &[16, 32],
+    elements: &[1 << 12, 1 << 13],
+};
+
+impl Grids {
+    /// The grids of a kind of device.
+    pub(crate) fn of(residence: Residence) -> &'static Self {
+        match residence {
+            Residence::Host => &CORE,
+            Residence::Device => &CARD,
+        }
+    }
+}
 
 /// All cases of a profile.
-pub(crate) fn all() -> Result<Vec<Case>, ModelError> {
+pub(crate) fn all(grids: &Grids) -> Result<Vec<Case>, ModelError> {
     let mut cases = Vec::new();
-    linear(&mut cases)?;
-    attention(&mut cases)?;
-    rows_and_widths(&mut cases)?;
-    pointwise(&mut cases)?;
+    linear(&mut cases, grids)?;
+    attention(&mut cases, grids)?;
+    rows_and_widths(&mut cases, grids)?;
+    pointwise(&mut cases, grids)?;
     Ok(cases)
 }
 
-fn linear(cases: &mut Vec<Case>) -> Result<(), ModelError> {
-    for layout in [WeightLayout::InOut, WeightLayout::OutIn] {
-        for (rows, (inputs, outputs)) in product(&ROWS, &product(&LINEAR_WIDTHS, &LINEAR_WIDTHS)) {
+fn linear(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
+    for (layout, [inputs, outputs]) in [(WeightLayout::InOut, grids.linear), (WeightLayout::OutIn, grids.tied)] {
+        for (rows, (inputs, outputs)) in product(grids.rows, &product(inputs, outputs)) {
             cases.push(Case::new(linear_kind(inputs, outputs, layout), rows / TOKENS, &[TOKENS, inputs])?);
         }
     }
@@ -68,40 +144,40 @@ pub(crate) fn linear_kind(inputs: u64, outputs: u64, layout: WeightLayout) -> Op
     OpKind::Linear { inputs, outputs, bias: layout == WeightLayout::InOut, layout, init_std: 0.02 }
 }
 
-fn attention(cases: &mut Vec<Case>) -> Result<(), ModelError> {
-    let heads = 4;
+fn attention(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
+    let heads = grids.heads;
     for (causal, input) in product(&[true, false], &[AttentionInput::Packed, AttentionInput::Separate]) {
-        for (head_dim, (samples, s)) in product(&[16, 64], &product(&[2, 6, 24], &[32, 128, 256])) {
+        for (head_dim, (samples, s)) in product(grids.head_dims, &product(grids.samples, grids.lengths)) {
             let parts = if input == AttentionInput::Packed { 3 } else { 1 };
-            let kind = OpKind::Attention { heads, head_dim, causal, input };
+            let kind = OpKind::attention(heads, head_dim, causal, input);
             cases.push(Case::new(kind, samples, &[s, parts * heads * head_dim])?);
         }
     }
     Ok(())
 }
 
-fn rows_and_widths(cases: &mut Vec<Case>) -> Result<(), ModelError> {
-    for rows in ROWS.into_iter().chain([4096]) {
+fn rows_and_widths(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
+    for rows in grids.memory_rows {
         let batch = rows / TOKENS;
-        for dim in WIDTHS {
-            let position = OpKind::PositionEmbedding { positions: TOKENS, dim, init_std: 0.02 };
+        for &dim in grids.widths {
+            let position = OpKind::position_embedding(TOKENS, dim, 0.02);
             cases.push(Case::new(position, batch, &[TOKENS, dim])?);
-            cases.push(Case::new(OpKind::LayerNorm { dim, eps: 1e-5 }, batch, &[TOKENS, dim])?);
-            for vocab in [2, 256, 8192] {
+            cases.push(Case::new(OpKind::layer_norm(dim, 1e-5), batch, &[TOKENS, dim])?);
+            for &vocab in grids.vocabularies {
                 cases.push(Case::new(OpKind::Embedding { vocab, dim, init_std: 0.02 }, batch, &[TOKENS])?);
             }
         }
     }
-    for (rows, classes) in product(&ROWS, &[256, 2048, 16384]) {
+    for (rows, classes) in product(grids.rows, grids.classes) {
         let kind = OpKind::CrossEntropy { classes, counted: TOKENS };
         cases.push(Case::new(kind, rows / TOKENS, &[TOKENS, classes])?);
     }
     Ok(())
 }
 
-fn pointwise(cases: &mut Vec<Case>) -> Result<(), ModelError> {
+fn pointwise(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
     let functions = [ActivationKind::Gelu, ActivationKind::GeluTanh, ActivationKind::Relu, ActivationKind::Tanh];
-    for elements in [1 << 12, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23] {
+    for elements in grids.elements {
         for function in functions {
             cases.push(Case::new(OpKind::Activation { function }, elements / 1024, &[4, 256])?);
         }
@@ -120,12 +196,17 @@ fn product<A: Copy, B: Copy>(left: &[A], right: &[B]) -> Vec<(A, B)> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::all;
+    use super::{CARD, CORE, Grids, all};
 
     #[test]
     fn every_curve_is_a_full_grid_of_different_points() {
+        check(&CORE);
+        check(&CARD);
+    }
+
+    fn check(grids: &Grids) {
         let mut curves: BTreeMap<&str, BTreeSet<Vec<u64>>> = BTreeMap::new();
-        for case in all().expect("the cases are well formed") {
+        for case in all(grids).expect("the cases are well formed") {
             let curve = curves.entry(case.key.operator).or_default();
             assert!(curve.insert(case.key.axes.clone()), "{} {:?} twice", case.key.operator, case.key.axes);
         }

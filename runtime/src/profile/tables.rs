@@ -1,17 +1,17 @@
 //! The tables beside the operators: boundaries of segments, loading, optimizers, contention.
 
 use std::sync::Barrier;
-use std::time::Instant;
 
-use cutplane_graph::{ActivationKind, OpKind, WeightLayout};
+use cutplane_graph::{ActivationKind, Dtype, OpKind, WeightLayout};
 use cutplane_plan::Optimizer;
 use cutplane_record::{ContentionPoint, OperatorCurve, OperatorPoint, OptimizerPoint, Summary};
 
+use super::batch::timed;
 use super::cases::{Case, linear_kind};
 use super::turn::{Bench, Pool, time_seed};
-use crate::backend::{Backend, run_pinned};
+use crate::backend::{Backend, run_rank};
 use crate::error::RuntimeError;
-use crate::ops::Matrix;
+use crate::ops::Value;
 use crate::optimizer::OptimizerSettings;
 use crate::segment::Slot;
 use crate::tensor::HostTensor;
@@ -31,15 +31,20 @@ pub(crate) fn median(times_ns: &[f64]) -> (f64, f64) {
 
 /// Both curves over elements. `boundary`: forward, the outputs of a segment go to the host; backward, the
 /// vector-Jacobian product is seeded. `load`: forward, the tokens of a micro-batch are copied.
-pub(crate) fn boundary_and_load(backend: &Backend, pool: &Pool) -> [OperatorCurve; 2] {
+///
+/// # Errors
+/// [`RuntimeError::Device`].
+pub(crate) fn boundary_and_load(backend: &Backend, pool: &Pool) -> Result<[OperatorCurve; 2], RuntimeError> {
     let mut times = vec![[const { Vec::new() }; 3]; ELEMENTS.len()];
     for _ in 0..ROUNDS {
         for (elements, [forward, backward, load]) in ELEMENTS.iter().zip(&mut times) {
-            let matrix = Matrix::from_host(vec![1, *elements], pool.floats(*elements), &backend.autodiff());
-            forward.push(time(|| matrix.to_host()));
-            backward.push(time_seed([1, *elements], pool, &backend.autodiff()));
+            let floats = HostTensor::f32([1, *elements], pool.floats(*elements));
+            if let Value::Float(matrix) = Value::enter(floats, backend).recorded(false) {
+                forward.push(timed(backend, || matrix.leave(backend))?.1);
+            }
+            backward.push(time_seed([1, *elements], pool, backend)?);
             let tokens = vec![1i32; *elements];
-            load.push(time(|| HostTensor::i32([*elements], tokens.clone())));
+            load.push(timed(backend, || HostTensor::i32([*elements], tokens.clone()))?.1);
         }
     }
     let point = |elements: usize, forward: &[f64], backward: &[f64]| {
@@ -58,20 +63,16 @@ pub(crate) fn boundary_and_load(backend: &Backend, pool: &Pool) -> [OperatorCurv
     let rows = || ELEMENTS.iter().zip(&times);
     let boundary = rows().map(|(elements, [forward, backward, _])| point(*elements, forward, backward)).collect();
     let load = rows().map(|(elements, [.., load])| point(*elements, load, &[])).collect();
-    [("boundary", boundary), ("load", load)]
-        .map(|(operator, points)| OperatorCurve { operator: operator.to_owned(), points })
-}
-
-fn time<T>(work: impl FnOnce() -> T) -> f64 {
-    let started = Instant::now();
-    let result = work();
-    let time = started.elapsed().as_nanos() as f64;
-    drop(result);
-    time
+    let curve =
+        |(operator, points): (&str, _)| OperatorCurve { operator: operator.to_owned(), precision: Dtype::F32, points };
+    Ok([("boundary", boundary), ("load", load)].map(curve))
 }
 
 /// Time of an update of one parameter, in a model that the caches do not hold.
-pub(crate) fn optimizers(backend: &Backend, pool: &Pool) -> Vec<OptimizerPoint> {
+///
+/// # Errors
+/// [`RuntimeError::Device`].
+pub(crate) fn optimizers(backend: &Backend, pool: &Pool) -> Result<Vec<OptimizerPoint>, RuntimeError> {
     let mut points = Vec::new();
     for elements in PARAMETERS {
         let copies = (BEYOND_CACHES / (16 * elements)).clamp(1, 256);
@@ -82,20 +83,17 @@ pub(crate) fn optimizers(backend: &Backend, pool: &Pool) -> Vec<OptimizerPoint> 
             let mut times = Vec::new();
             for step in 1..=4 {
                 for slot in &mut slots {
-                    slot.gradient = Some(pool.floats(elements));
+                    slot.set_gradient(&pool.floats(elements), backend);
                 }
-                let started = Instant::now();
-                for slot in &mut slots {
-                    slot.update(&settings, step, backend);
-                }
-                times.push(started.elapsed().as_nanos() as f64 / copies as f64);
+                let update = || slots.iter_mut().for_each(|slot| slot.update(&settings, step, None, backend));
+                times.push(timed(backend, update)?.1 / copies as f64);
             }
             // The first step creates the optimizer's state.
             let (step_ns, step_mad_ns) = median(&times[1..]);
             points.push(OptimizerPoint { optimizer: rule, elements: elements as u64, step_ns, step_mad_ns });
         }
     }
-    points
+    Ok(points)
 }
 
 /// How much slower a rank is when 1 to `ranks` of them do the same work at once.
@@ -125,19 +123,25 @@ pub(crate) fn contention(backend: &Backend, ranks: usize) -> Result<Vec<Contenti
 fn busy(backend: &Backend, ranks: usize) -> Result<Vec<[f64; 2]>, RuntimeError> {
     let barrier = Barrier::new(ranks);
     let rank = |core: usize| {
-        run_pinned(core, || {
+        run_rank(core, backend, || {
             let pool = Pool::new();
             let compute = Case::new(linear_kind(384, 768, WeightLayout::InOut), 8, &[64, 384]);
             let memory = Case::new(OpKind::Activation { function: ActivationKind::Relu }, 1024, &[4, 256]);
-            [compute, memory].map(|case| {
+            let times: [Result<f64, RuntimeError>; 2] = [compute, memory].map(|case| {
                 let case = case.expect("both are well formed");
                 let mut bench = Bench::new(&case, backend, &pool, None);
-                bench.turn(2);
+                let ready = bench.warm_up().and_then(|()| bench.samples(2));
                 barrier.wait();
-                let samples = (0..4).flat_map(|_| bench.turn(2));
-                samples.map(|sample| sample.forward_ns + sample.backward_ns).sum()
-            })
-        })
+                ready?;
+                let mut total = 0.0;
+                for _ in 0..4 {
+                    total += bench.samples(2)?.iter().map(|sample| sample.forward_ns + sample.backward_ns).sum::<f64>();
+                }
+                Ok(total)
+            });
+            let [compute, memory] = times;
+            Ok([compute?, memory?])
+        })?
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..ranks).map(|core| scope.spawn(move || rank(core))).collect();

@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use cutplane_graph::{OpId, OpKind};
 
+use super::batch::timed;
 use super::cases::Case;
 use crate::backend::Backend;
+use crate::error::RuntimeError;
 use crate::memory::RankMemory;
-use crate::ops::{self, Matrix, Output, Tokens, Value, Weight, from_floats};
-use crate::segment::{accumulate, seed};
+use crate::ops::{self, Manner, Output, Tokens, Value, Weight, from_floats};
+use crate::segment::{Slot, seed};
+use crate::tensor::HostTensor;
 
 /// What is read before a pass, bytes. Inside a model, the weights, the gradients and what the forward pass has left are no
 /// longer in the caches when an operator comes to its turn; only its input is.
@@ -56,13 +59,12 @@ pub(crate) struct Sample {
 
 /// An operator with its weights and inputs on the device, ready to run.
 pub(crate) struct Bench<'a> {
-    case: &'a Case,
-    device: Device,
-    weights: Vec<Weight>,
-    gradients: Vec<Option<Vec<f32>>>,
+    pub(super) case: &'a Case,
+    pub(super) backend: &'a Backend,
+    slots: Vec<Slot>,
     /// Floats that require gradients, and integers.
     leaves: Vec<Value>,
-    pool: &'a Pool,
+    pub(super) pool: &'a Pool,
     memory: Option<RankMemory>,
 }
 
@@ -72,47 +74,46 @@ struct Recorded {
     output: Output,
 }
 
+/// Where a backward pass starts: an output with its upstream gradient, and the share of a loss.
+pub(super) struct Start {
+    pub(super) rows: Tensor<2>,
+    upstream: Tensor<2>,
+    pub(super) share: Option<f32>,
+}
+
 impl<'a> Bench<'a> {
-    pub(crate) fn new(case: &'a Case, backend: &Backend, pool: &'a Pool, memory: Option<RankMemory>) -> Self {
-        let (model, device) = (&case.model, backend.autodiff());
+    pub(crate) fn new(case: &'a Case, backend: &'a Backend, pool: &'a Pool, memory: Option<RankMemory>) -> Self {
+        let model = &case.model;
         let op = model.op(OpId::new(0));
-        let weight = |id: &cutplane_graph::ParamId| {
+        let slot = |id: &cutplane_graph::ParamId| {
             let shape: Vec<usize> = model.param(*id).shape.iter().map(|dim| *dim as usize).collect();
             let data = pool.floats(shape.iter().product());
-            Weight::leaf(&shape, TensorData::new(data, shape.clone()), &device)
+            Slot::new(shape, data, backend)
         };
         let leaf = |id: &cutplane_graph::ValueId| {
             let ty = &model.value(*id).ty;
-            let dims = std::iter::once(case.batch).chain(ty.dims.iter().copied());
-            let shape: Vec<usize> = dims.map(|dim| dim as usize).collect();
+            let shape: Vec<usize> = ty.shape(case.batch).into_iter().map(|dim| dim as usize).collect();
             let count = shape.iter().product();
             if ty.dtype.is_float() {
-                Value::Float(Matrix::from_host(shape, pool.floats(count), &device).map(Tensor::require_grad))
+                Value::enter(HostTensor::f32(shape, pool.floats(count)), backend).recorded(true)
             } else {
                 let ids = (0..count as u64).map(|i| (i * 7919 % ids_below(&op.kind)) as i32);
                 Value::Int(Tokens { shape, ids: ids.collect() })
             }
         };
-        Self {
-            weights: op.params.iter().map(weight).collect(),
-            gradients: vec![None; op.params.len()],
-            leaves: op.inputs.iter().map(leaf).collect(),
-            case,
-            device,
-            pool,
-            memory,
-        }
+        let (slots, leaves) = (op.params.iter().map(slot).collect(), op.inputs.iter().map(leaf).collect());
+        Self { case, backend, slots, leaves, pool, memory }
     }
 
     /// Runs `count` micro-batches forward, then all of them backward in reverse, so that a backward pass meets what its
     /// forward pass has left behind as a segment leaves it.
-    pub(crate) fn turn(&mut self, count: usize) -> Vec<Sample> {
+    pub(super) fn turn(&mut self, count: usize) -> Result<Vec<Sample>, RuntimeError> {
         let mut recorded: Vec<Recorded> = (0..count).map(|_| self.forward()).collect();
         let mut samples = Vec::with_capacity(count);
         while let Some(record) = recorded.pop() {
-            samples.push(self.backward(record));
+            samples.push(self.backward(record)?);
         }
-        samples
+        Ok(samples)
     }
 
     fn live(&self) -> i64 {
@@ -127,8 +128,7 @@ impl<'a> Bench<'a> {
     fn fresh(&self, leaf: &Value) -> Value {
         match leaf {
             Value::Float(matrix) => {
-                let dims = matrix.rows.dims();
-                let plain = from_floats(self.pool.floats(dims[0] * dims[1]), dims, &self.device.clone().inner());
+                let plain = self.numbers(matrix.rows.dims());
                 // The sum is written over `plain`; its backward pass hands the gradient on as it is.
                 Value::Float(matrix.clone().map(|rows| rows + plain))
             }
@@ -136,59 +136,78 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// A plain tensor in the precision of the backend.
+    pub(super) fn numbers(&self, dims: [usize; 2]) -> Tensor<2> {
+        self.backend.low(from_floats(self.pool.floats(dims[0] * dims[1]), dims, &self.backend.device()))
+    }
+
+    /// Inputs that have just been computed.
+    pub(super) fn inputs(&self) -> Vec<Value> {
+        self.leaves.iter().map(|leaf| self.fresh(leaf)).collect()
+    }
+
+    /// Runs the operator.
+    pub(super) fn run(&self, inputs: Vec<Value>) -> Output {
+        let model = &self.case.model;
+        let weights: Vec<&Weight> = self.slots.iter().map(|slot| &slot.weight).collect();
+        let manner = Manner { backend: self.backend, loss_scale: 1.0 };
+        ops::forward(model, model.op(OpId::new(0)), inputs, &weights, manner)
+            .expect("the case was built for the operator")
+    }
+
+    /// Bytes of the output, in the precision of the backend.
+    pub(super) fn output_bytes(&self) -> i64 {
+        let ty = &self.case.model.value(self.case.model.op(OpId::new(0)).output).ty;
+        ty.bytes_in(self.case.batch, self.backend.precision()).get() as i64
+    }
+
     fn forward(&self) -> Recorded {
         self.pool.evict();
-        let inputs: Vec<Value> = self.leaves.iter().map(|leaf| self.fresh(leaf)).collect();
-        let model = &self.case.model;
-        let op = model.op(OpId::new(0));
-        let weights: Vec<&Weight> = self.weights.iter().collect();
+        let inputs = self.inputs();
         let before = self.live();
         self.memory.inspect(RankMemory::reset_peak);
         let started = Instant::now();
-        let output = ops::forward(model, op, inputs, &weights).expect("the case was built for the operator");
+        let output = self.run(inputs);
         let forward_ns = started.elapsed().as_nanos() as f64;
         let after = self.live();
-        let kept = after - before - model.value(op.output).ty.bytes(self.case.batch).get() as i64;
+        let kept = after - before - self.output_bytes();
         let workspace = self.peak() - after.max(before);
         Recorded { sample: Sample { forward_ns, kept, workspace, ..Sample::default() }, output }
     }
 
-    fn backward(&mut self, record: Recorded) -> Sample {
+    fn backward(&mut self, record: Recorded) -> Result<Sample, RuntimeError> {
         let mut sample = record.sample;
         self.pool.evict();
-        let (before, plain) = (self.live(), self.device.clone().inner());
+        let before = self.live();
         self.memory.inspect(RankMemory::reset_peak);
-        let upstream = |rows: &Tensor<2>| {
-            let dims = rows.dims();
-            from_floats(self.pool.floats(dims[0] * dims[1]), dims, &plain)
-        };
-        let (rows, upstream, scale, seed_ns) = match record.output {
-            Output::Loss(loss) => (loss.logits, loss.gradient, Some(0.5), 0.0),
-            Output::Value(Value::Float(matrix)) => {
-                let upstream = upstream(&matrix.rows);
-                let seed_ns = time_seed(matrix.rows.dims(), self.pool, &self.device);
-                (matrix.rows, upstream, None, seed_ns)
-            }
-            Output::Value(Value::Int(_)) => unreachable!("no operator gives integers"),
-        };
+        let start = self.start(record.output);
+        let seed_ns = if start.share.is_none() { time_seed(start.rows.dims(), self.pool, self.backend)? } else { 0.0 };
         self.memory.inspect(RankMemory::reset_peak);
         let started = Instant::now();
-        self.run_backward(rows, upstream, scale);
+        self.run_backward(start);
         sample.backward_ns = started.elapsed().as_nanos() as f64 - seed_ns + self.time_joining();
-        let of_params: i64 = self.gradients.iter().flatten().map(|sum| sum.len() as i64 * 4).sum();
+        let of_params: i64 = self.slots.iter().filter(|slot| slot.gradient.is_some()).map(Slot::bytes).sum();
         sample.workspace = sample.workspace.max(self.peak() - before - of_params);
-        sample
+        Ok(sample)
     }
 
-    fn run_backward(&mut self, rows: Tensor<2>, upstream: Tensor<2>, scale: Option<f32>) {
-        let seed = seed(rows, upstream);
-        let seed = scale.map_or(seed.clone(), |scale| seed * scale);
-        let mut gradients = seed.backward();
-        for (weight, sum) in self.weights.iter().zip(&mut self.gradients) {
-            if let Some(new) = weight.take_gradient(&mut gradients) {
-                accumulate(sum, new);
+    /// Where the backward pass of an output starts.
+    pub(super) fn start(&self, output: Output) -> Start {
+        match output {
+            Output::Loss(loss) => Start { rows: loss.logits, upstream: loss.gradient, share: Some(0.5) },
+            Output::Value(Value::Float(matrix)) => {
+                Start { upstream: self.numbers(matrix.rows.dims()), rows: matrix.rows, share: None }
             }
+            Output::Value(Value::Int(_)) => unreachable!("no operator gives integers"),
         }
+    }
+
+    /// A vector-Jacobian product, and the gradients of weights and inputs.
+    pub(super) fn run_backward(&mut self, start: Start) {
+        let seed = seed(start.rows, start.upstream);
+        let seed = start.share.map_or(seed.clone(), |share| seed * share);
+        let mut gradients = seed.backward();
+        self.slots.iter_mut().for_each(|slot| slot.gather(&mut gradients));
         for leaf in &self.leaves {
             if let Value::Float(matrix) = leaf {
                 drop(matrix.rows.grad_remove(&mut gradients));
@@ -199,28 +218,42 @@ impl<'a> Bench<'a> {
     /// An addition stands at the end of a residual branch: where the branch starts, two gradients are summed. That sum
     /// belongs to no operator, so it is priced with the addition.
     fn time_joining(&self) -> f64 {
-        let (OpKind::Add, Value::Float(matrix)) = (&self.case.model.op(OpId::new(0)).kind, &self.leaves[0]) else {
-            return 0.0;
-        };
-        let [rows, width] = matrix.rows.dims();
-        let plain = || from_floats(self.pool.floats(rows * width), [rows, width], &self.device.clone().inner());
-        let (left, right) = (plain(), plain());
+        let Some(dims) = self.joined() else { return 0.0 };
+        let (left, right) = (self.numbers(dims), self.numbers(dims));
         let started = Instant::now();
         drop(left + right);
         started.elapsed().as_nanos() as f64
     }
+
+    /// Extents of the two gradients that are summed beside an addition.
+    pub(super) fn joined(&self) -> Option<[usize; 2]> {
+        match (&self.case.model.op(OpId::new(0)).kind, &self.leaves[0]) {
+            (OpKind::Add, Value::Float(matrix)) => Some(matrix.rows.dims()),
+            _ => None,
+        }
+    }
 }
 
 /// Time of a vector-Jacobian product through nothing, ns: its seed, and the gradient of one leaf.
-pub(crate) fn time_seed(dims: [usize; 2], pool: &Pool, device: &Device) -> f64 {
-    let numbers = |device: &Device| from_floats(pool.floats(dims[0] * dims[1]), dims, device);
-    let (leaf, upstream) = (numbers(device).require_grad(), numbers(&device.clone().inner()));
-    let value = leaf.clone() + numbers(&device.clone().inner());
-    let started = Instant::now();
+pub(crate) fn time_seed(dims: [usize; 2], pool: &Pool, backend: &Backend) -> Result<f64, RuntimeError> {
+    let (leaf, value, upstream) = seed_parts(dims, pool, backend);
+    Ok(timed(backend, || run_seed(&leaf, value, upstream))?.1)
+}
+
+/// A leaf, a value computed from it, and an upstream gradient.
+pub(super) fn seed_parts(dims: [usize; 2], pool: &Pool, backend: &Backend) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    let numbers = |device: &Device| backend.low(from_floats(pool.floats(dims[0] * dims[1]), dims, device));
+    let leaf = Tensor::from_inner(numbers(&backend.device())).require_grad();
+    let upstream = numbers(&backend.device());
+    let value = leaf.clone() + numbers(&backend.device());
+    (leaf, value, upstream)
+}
+
+/// The vector-Jacobian product through nothing.
+pub(super) fn run_seed(leaf: &Tensor<2>, value: Tensor<2>, upstream: Tensor<2>) {
     let mut gradients = seed(value, upstream).backward();
     drop(leaf.grad_remove(&mut gradients));
     drop(gradients);
-    started.elapsed().as_nanos() as f64
 }
 
 fn ids_below(kind: &OpKind) -> u64 {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use cutplane_graph::{ModelGraph, ValueId};
 use cutplane_plan::Segment;
 
+use crate::backend::{Backend, Residence};
 use crate::ops::{Matrix, Value};
-use crate::tensor::{HostData, HostTensor};
+use crate::tensor::HostTensor;
 
 /// What is kept of a micro-batch until its backward pass; Burn keeps the rest in the history of these tensors.
 #[derive(Default)]
@@ -31,14 +32,13 @@ impl Live {
     pub(crate) fn seed(
         self,
         upstream: Vec<(Tensor<2>, HostTensor)>,
-        loss_scale: f32,
-        device: &Device,
+        share: f32,
+        backend: &Backend,
     ) -> Option<Tensor<1>> {
-        let loss = self.loss.map(|(logits, gradient)| seed(logits, gradient) * loss_scale);
-        let outputs = upstream.into_iter().filter_map(|(output, gradient)| {
-            let HostData::F32(data) = gradient.data else { return None };
-            let gradient = Tensor::from_data(TensorData::new(data, output.dims()), device);
-            Some(seed(output, gradient))
+        let loss = self.loss.map(|(logits, gradient)| seed_loss(logits, gradient, share, backend));
+        let outputs = upstream.into_iter().map(|(output, gradient)| {
+            let gradient = gradient.data.on_device(output.dims(), backend);
+            seed(output, gradient)
         });
         outputs.chain(loss).reduce(|left, right| left + right)
     }
@@ -47,6 +47,15 @@ impl Live {
 /// One number whose gradient with respect to `output` is `upstream`.
 pub(crate) fn seed(output: Tensor<2>, upstream: Tensor<2>) -> Tensor<1> {
     (output * upstream).sum()
+}
+
+/// The same for the logits of a loss, of which the micro-batch has this share. In 16 bits the share, which need not be a
+/// power of two, is multiplied in before rounding.
+fn seed_loss(logits: Tensor<2>, gradient: Tensor<2>, share: f32, backend: &Backend) -> Tensor<1> {
+    match backend.residence() {
+        Residence::Host => seed(logits, gradient) * share,
+        Residence::Device => seed(logits, backend.low(backend.full(gradient) * share)),
+    }
 }
 
 /// The values of one forward pass. A value is handed out with its last reference when its last reader takes it.

@@ -1,41 +1,147 @@
 //! A parameter on the device, with its gradient and its optimizer state.
 
-use burn::tensor::TensorData;
+use burn::tensor::{Gradients, Tensor, TensorData};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Residence};
 use crate::ops::Weight;
-use crate::optimizer::{OptimizerSettings, OptimizerState};
+use crate::optimizer::{DeviceState, OptimizerSettings, OptimizerState};
+use crate::tensor::{matrix_dims, numbers};
+
+/// The gradient of a parameter, in f32. There is one a parameter: the larger variant is not boxed.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant)]
+pub(crate) enum Gradient {
+    /// On the host.
+    Host(Vec<f32>),
+    /// On the device, as a matrix.
+    Device(Tensor<2>),
+}
+
+impl Gradient {
+    /// Adds a micro-batch's gradient to the sum so far.
+    pub(crate) fn accumulate(sum: &mut Option<Self>, new: Self) {
+        *sum = Some(match (sum.take(), new) {
+            (Some(Self::Host(mut sum)), Self::Host(new)) => {
+                sum.iter_mut().zip(&new).for_each(|(sum, new)| *sum += new);
+                Self::Host(sum)
+            }
+            (Some(Self::Device(sum)), Self::Device(new)) => Self::Device(sum + new),
+            (_, new) => new,
+        });
+    }
+
+    /// The numbers.
+    pub(crate) fn into_host(self) -> Vec<f32> {
+        match self {
+            Self::Host(data) => data,
+            Self::Device(rows) => numbers(rows),
+        }
+    }
+
+    /// The numbers as a matrix on the device.
+    fn into_device(self, dims: [usize; 2], backend: &Backend) -> Tensor<2> {
+        match self {
+            Self::Host(data) => Tensor::from_data(TensorData::new(data, dims), &backend.device()),
+            Self::Device(rows) => rows,
+        }
+    }
+
+    /// Appends the numbers to `out`.
+    pub(crate) fn append_to(&self, out: &mut Vec<f32>) {
+        match self {
+            Self::Host(data) => out.extend_from_slice(data),
+            Self::Device(rows) => out.extend(numbers(rows.clone())),
+        }
+    }
+}
+
+/// What an update rule keeps, where the gradients are.
+#[expect(clippy::large_enum_variant)]
+enum State {
+    Host(OptimizerState),
+    Device(DeviceState),
+}
 
 /// A parameter of a segment.
 pub(crate) struct Slot {
     pub(crate) shape: Vec<usize>,
     pub(crate) weight: Weight,
     /// Sum over the micro-batches since the last update; `None` before the first.
-    pub(crate) gradient: Option<Vec<f32>>,
-    state: OptimizerState,
+    pub(crate) gradient: Option<Gradient>,
+    state: State,
 }
 
 impl Slot {
     /// Puts the parameter on the device, as a leaf that micro-batches share.
     pub(crate) fn new(shape: Vec<usize>, data: Vec<f32>, backend: &Backend) -> Self {
         let weight = Weight::leaf(&shape, TensorData::new(data, shape.clone()), &backend.autodiff());
-        Self { shape, weight, gradient: None, state: OptimizerState::default() }
+        let state = match backend.residence() {
+            Residence::Host => State::Host(OptimizerState::default()),
+            Residence::Device => State::Device(DeviceState::default()),
+        };
+        Self { shape, weight, gradient: None, state }
     }
 
-    /// Updates the parameter in place and uses its gradient up.
-    pub(crate) fn update(&mut self, settings: &OptimizerSettings, step: u32, backend: &Backend) {
+    /// Size of the parameter in f32, bytes.
+    pub(crate) fn bytes(&self) -> i64 {
+        self.shape.iter().product::<usize>() as i64 * 4
+    }
+
+    /// Adds what a backward pass has left of this parameter to its gradient.
+    pub(crate) fn gather(&mut self, gradients: &mut Gradients) {
+        let new = match self.state {
+            State::Host(_) => self.weight.take_host_gradient(gradients).map(Gradient::Host),
+            State::Device(_) => self.weight.take_gradient(gradients).map(Gradient::Device),
+        };
+        if let Some(new) = new {
+            Gradient::accumulate(&mut self.gradient, new);
+        }
+    }
+
+    /// Replaces the gradient by numbers of the host.
+    pub(crate) fn set_gradient(&mut self, data: &[f32], backend: &Backend) {
+        match (&self.state, &mut self.gradient) {
+            (State::Host(_), Some(Gradient::Host(gradient))) => gradient.copy_from_slice(data),
+            (State::Host(_), gradient) => *gradient = Some(Gradient::Host(data.to_vec())),
+            (State::Device(_), gradient) => {
+                let rows = Gradient::Host(data.to_vec()).into_device(matrix_dims(&self.shape), backend);
+                *gradient = Some(Gradient::Device(rows));
+            }
+        }
+    }
+
+    /// Takes the gradient out as a matrix on the device; zeros where no backward pass has reached the parameter.
+    pub(crate) fn take_device_gradient(&mut self, backend: &Backend) -> Tensor<2> {
+        let dims = matrix_dims(&self.shape);
+        match self.gradient.take() {
+            None => Tensor::zeros(dims, &backend.device()),
+            Some(gradient) => gradient.into_device(dims, backend),
+        }
+    }
+
+    /// Updates the parameter in place and uses its gradient up, divided by `loss_scale`.
+    pub(crate) fn update(
+        &mut self,
+        settings: &OptimizerSettings,
+        step: u32,
+        loss_scale: Option<f32>,
+        backend: &Backend,
+    ) {
         let gradient = self.gradient.take();
-        let mut data = self.weight.take().into_data();
-        let weight: &mut [f32] = data.as_mut_slice().expect("weights are f32");
-        self.state.update(settings, step, weight, gradient.as_deref());
-        self.weight = Weight::leaf(&self.shape, data, &backend.autodiff());
-    }
-}
-
-/// Adds a micro-batch's gradient to the sum so far.
-pub(crate) fn accumulate(sum: &mut Option<Vec<f32>>, new: Vec<f32>) {
-    match sum {
-        None => *sum = Some(new),
-        Some(sum) => sum.iter_mut().zip(&new).for_each(|(sum, new)| *sum += new),
+        match &mut self.state {
+            State::Host(state) => {
+                let gradient = gradient.map(Gradient::into_host);
+                let mut data = self.weight.take().into_data();
+                let weight: &mut [f32] = data.as_mut_slice().expect("weights are f32");
+                state.update(settings, step, weight, gradient.as_deref());
+                self.weight = Weight::leaf(&self.shape, data, &backend.autodiff());
+            }
+            State::Device(state) => {
+                let gradient = gradient.map(|gradient| gradient.into_device(matrix_dims(&self.shape), backend));
+                let gradient = gradient.map(|gradient| loss_scale.map_or(gradient.clone(), |scale| gradient / scale));
+                let rows = state.update(settings, step, self.weight.take().into_rows(), gradient);
+                self.weight = Weight::leaf_of_rows(&self.shape, rows);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use cutplane_runtime::memory::TrackingAllocator;
 #[global_allocator]
 static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
 
+mod card;
 mod equality;
 mod failures;
 mod plans;

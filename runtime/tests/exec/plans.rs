@@ -12,7 +12,7 @@ use cutplane_plan::{
     verify,
 };
 use cutplane_runtime::data::{Batches, TextData};
-use cutplane_runtime::exec::{RankTensors, RunOptions};
+use cutplane_runtime::exec::{RankTensors, RunOptions, Transfers};
 use cutplane_runtime::init::initial_weight;
 use cutplane_runtime::{Backend, OptimizerSettings, SegmentRunner};
 
@@ -66,11 +66,12 @@ fn cores(count: usize) -> ClusterSpec {
         model: "core".into(),
         kind: DeviceKind::Cpu,
         memory_gib: 4.0,
-        peak_tflop_per_s: BTreeMap::from([(Dtype::F32, 0.1)]),
+        peak_tflop_per_s: [Dtype::F32, Dtype::Bf16, Dtype::F16].map(|precision| (precision, 0.1)).into(),
         memory_bandwidth_gb_per_s: 10.0,
         launch_overhead_us: 1.0,
         matmul_efficiency: 0.5,
         memory_efficiency: 0.5,
+        accelerator: None,
         source: String::new(),
     };
     let host = NodeSpec { name: "host".into(), kind: NodeKind::Host, model: None, host: None };
@@ -97,6 +98,11 @@ fn cores(count: usize) -> ClusterSpec {
 
 /// The operators in equal contiguous parts, one a stage; verified and lowered.
 pub(crate) fn program(subject: &Subject, cut: Cut, optimizer: Optimizer) -> Arc<Program> {
+    program_in(Dtype::F32, subject, cut, optimizer)
+}
+
+/// The same in a precision.
+pub(crate) fn program_in(precision: Dtype, subject: &Subject, cut: Cut, optimizer: Optimizer) -> Arc<Program> {
     let devices = DeviceGraph::build(cores(cut.stages * cut.replicas)).expect("a cluster");
     let ops = subject.model.ops().len();
     let stage = |stage: usize| Stage {
@@ -109,7 +115,7 @@ pub(crate) fn program(subject: &Subject, cut: Cut, optimizer: Optimizer) -> Arc<
         name: cut.name.into(),
         model: ModelRef { source: subject.source.clone(), digest: subject.model.digest() },
         cluster: ClusterRef { spec: devices.spec().clone(), digest: devices.digest() },
-        workload: Workload { global_batch: subject.batches.global_batch(), optimizer, precision: Dtype::F32 },
+        workload: Workload { global_batch: subject.batches.global_batch(), optimizer, precision },
         stages: (0..cut.stages).map(stage).collect(),
         micro_batches: cut.micro_batches,
         schedule: cut.schedule,
@@ -126,6 +132,11 @@ pub(crate) fn settings(rule: Optimizer) -> OptimizerSettings {
 
 pub(crate) fn options(rule: Optimizer) -> RunOptions {
     RunOptions { seed: SEED, ..RunOptions::new(settings(rule)) }
+}
+
+/// Ranks that compute as on one card, with a way for tensors between them.
+pub(crate) fn twin_options(rule: Optimizer, transfers: Transfers) -> RunOptions {
+    RunOptions { backend: Backend::cpu_as_card(), transfers, ..options(rule) }
 }
 
 /// What training the unpartitioned model gives, without any executor: whole batch, one segment, one thread.

@@ -1,23 +1,27 @@
 //! A model that is cut gives the same loss and the same gradients as the whole one.
 
-use crate::support::{Pieces, difference, feeds, zoo};
+use crate::support::{Pieces, backends, difference, feeds, zoo};
 use cutplane_graph::{Dtype, InputRole, ModelGraphBuilder, OpKind, TensorType};
 use cutplane_plan::Optimizer;
-use cutplane_runtime::{HostTensor, OptimizerSettings, RuntimeError};
+use cutplane_runtime::{Backend, HostTensor, OptimizerSettings, RuntimeError};
 
 /// Sums of a few thousand f32 products in another order: some ten roundings of 6e-8 each.
 const TOLERANCE: f32 = 1e-5;
 
 #[test]
 fn every_cut_in_two_is_the_whole_model() {
+    backends().iter().for_each(cut_in_two);
+}
+
+fn cut_in_two(backend: &Backend) {
     for (name, layers) in [("gpt-nano", 2), ("bert-nano", 2)] {
         let model = zoo(name, layers, 16);
         let feeds = feeds(&model, 3, 1);
-        let mut whole = Pieces::new(&model, &[]);
+        let mut whole = Pieces::new(&model, &[], backend);
         let loss = whole.forward(0, &feeds).expect("a loss");
         whole.backward(0, 1.0, &[]);
         for cut in 1..model.ops().len() {
-            let mut pieces = Pieces::new(&model, &[cut]);
+            let mut pieces = Pieces::new(&model, &[cut], backend);
             let cut_loss = pieces.forward(0, &feeds).expect("a loss");
             pieces.backward(0, 1.0, &[]);
             assert!((cut_loss - loss).abs() <= TOLERANCE * loss, "{name} cut at {cut}: {cut_loss} for {loss}");
@@ -29,11 +33,15 @@ fn every_cut_in_two_is_the_whole_model() {
 
 #[test]
 fn cuts_in_three_and_micro_batches_are_the_whole_model() {
+    backends().iter().for_each(cut_in_three);
+}
+
+fn cut_in_three(backend: &Backend) {
     let model = zoo("gpt-nano", 2, 16);
     let count = model.ops().len();
     let batches = [feeds(&model, 2, 1), feeds(&model, 2, 2)];
     let run = |cuts: &[usize]| {
-        let mut pieces = Pieces::new(&model, cuts);
+        let mut pieces = Pieces::new(&model, cuts, backend);
         // Both are in flight at once, and go back in the order in which they came, as under 1F1B.
         let losses: Vec<f32> = (0..2).map(|mb| pieces.forward(mb, &batches[mb as usize]).expect("a loss")).collect();
         (0..2).for_each(|mb| pieces.backward(mb, 0.5, &[]));
@@ -53,6 +61,10 @@ fn cuts_in_three_and_micro_batches_are_the_whole_model() {
 
 #[test]
 fn micro_batches_add_up_to_the_batch() {
+    backends().iter().for_each(add_up);
+}
+
+fn add_up(backend: &Backend) {
     let model = zoo("gpt-nano", 1, 16);
     let halves = [feeds(&model, 2, 1), feeds(&model, 2, 2)];
     let mut both = feeds(&model, 4, 3);
@@ -60,7 +72,7 @@ fn micro_batches_add_up_to_the_batch() {
         let data: Vec<i32> = halves.iter().flat_map(|half| half[id].as_i32().expect("ids").to_vec()).collect();
         *tensor = HostTensor::i32(tensor.shape.clone(), data);
     }
-    let (mut whole, mut parts) = (Pieces::new(&model, &[]), Pieces::new(&model, &[]));
+    let (mut whole, mut parts) = (Pieces::new(&model, &[], backend), Pieces::new(&model, &[], backend));
     let loss = whole.forward(0, &both).expect("a loss");
     whole.backward(0, 1.0, &[]);
     let sum: f32 = (0..2).filter_map(|mb| parts.forward(mb, &halves[mb as usize])).sum();
@@ -72,9 +84,17 @@ fn micro_batches_add_up_to_the_batch() {
 
 #[test]
 fn the_first_loss_is_that_of_guessing_and_training_lowers_it() {
+    let [host, twin] = backends();
+    let low = |precision| twin.in_precision(precision).expect("flex has it");
+    for backend in [&host, &twin, &low(Dtype::Bf16), &low(Dtype::F16)] {
+        learn(backend);
+    }
+}
+
+fn learn(backend: &Backend) {
     for (name, vocab) in [("gpt-nano", 256.0f32), ("bert-nano", 264.0)] {
         let model = zoo(name, 2, 32);
-        let mut pieces = Pieces::with(&model, &[9], OptimizerSettings::new(Optimizer::AdamW, 3e-3));
+        let mut pieces = Pieces::with(&model, &[9], backend, OptimizerSettings::new(Optimizer::AdamW, 3e-3));
         let feeds = feeds(&model, 4, 1);
         let mut losses = Vec::new();
         for _ in 0..12 {
@@ -100,6 +120,10 @@ fn the_first_loss_is_that_of_guessing_and_training_lowers_it() {
 
 #[test]
 fn an_output_that_several_pieces_read_gathers_their_gradients() {
+    backends().iter().for_each(gather);
+}
+
+fn gather(backend: &Backend) {
     let mut b = ModelGraphBuilder::new("diamond");
     let x = b.input("x", InputRole::Features, TensorType::batched(&[6], Dtype::F32)).expect("input");
     let h = b.op("h", OpKind::linear(6, 5), &[x]).expect("h");
@@ -110,7 +134,7 @@ fn an_output_that_several_pieces_read_gathers_their_gradients() {
     let feeds = feeds(&model, 3, 1);
     let seed = [(y, HostTensor::f32([3, 5], (0..15).map(|i| i as f32 / 7.0 - 1.0).collect::<Vec<_>>()))];
     let run = |cuts: &[usize]| {
-        let mut pieces = Pieces::new(&model, cuts);
+        let mut pieces = Pieces::new(&model, cuts, backend);
         assert_eq!(pieces.forward(0, &feeds), None);
         pieces.backward(0, 1.0, &seed);
         pieces.gradients()
@@ -125,7 +149,7 @@ fn an_output_that_several_pieces_read_gathers_their_gradients() {
 fn misuse_is_refused_by_name() {
     let model = zoo("gpt-nano", 1, 16);
     let good = feeds(&model, 2, 1);
-    let mut pieces = Pieces::new(&model, &[]);
+    let mut pieces = Pieces::new(&model, &[], &Backend::cpu());
     let (segment, runner) = &mut pieces.runners[0];
     let tokens = segment.inputs[0];
     let message = |result: Result<_, RuntimeError>| match result {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::support::{feeds, noise, segment};
+use crate::support::{backends, feeds, noise, segment};
 use cutplane_graph::{
     ActivationKind, AttentionInput, Dtype, InputRole, ModelGraph, ModelGraphBuilder, OpKind, ParamId, TensorType,
     ValueId, WeightLayout,
@@ -42,13 +42,14 @@ fn embedding() -> Arc<ModelGraph> {
 }
 
 struct Probe {
+    backend: Backend,
     model: Arc<ModelGraph>,
     feeds: HashMap<ValueId, HostTensor>,
     upstream: Vec<(ValueId, HostTensor)>,
 }
 
 impl Probe {
-    fn new(model: Arc<ModelGraph>) -> Self {
+    fn new(model: Arc<ModelGraph>, backend: Backend) -> Self {
         let seed = |id: &ValueId| {
             let ty = &model.value(*id).ty;
             let shape: Vec<usize> = std::iter::once(BATCH).chain(ty.dims.iter().map(|dim| *dim as usize)).collect();
@@ -57,13 +58,13 @@ impl Probe {
         };
         let outputs = model.outputs().iter().filter(|id| model.loss() != Some(**id));
         let upstream = outputs.map(seed).collect();
-        Self { feeds: feeds(&model, BATCH, 3), upstream, model }
+        Self { backend, feeds: feeds(&model, BATCH, 3), upstream, model }
     }
 
     fn runner(&self, weights: &dyn Fn(ParamId) -> HostTensor) -> SegmentRunner {
         let whole = segment(&self.model, 0..self.model.ops().len());
         let settings = OptimizerSettings::new(Optimizer::Sgd, 0.1);
-        SegmentRunner::new(self.model.clone(), whole, &Backend::cpu(), weights, settings).expect("fits")
+        SegmentRunner::new(self.model.clone(), whole, &self.backend, weights, settings).expect("fits")
     }
 
     /// The loss, or the sum of the outputs times their upstream gradients.
@@ -71,7 +72,7 @@ impl Probe {
         let mut runner = self.runner(weights);
         let outputs = runner.forward(0, self.feeds.clone().into_iter().collect()).expect("forward");
         let dot = |(output, (_, upstream)): (&(ValueId, HostTensor), &(ValueId, HostTensor))| -> f64 {
-            let (a, b) = (output.1.as_f32().expect("floats"), upstream.as_f32().expect("floats"));
+            let (a, b) = (output.1.to_f32().expect("floats"), upstream.as_f32().expect("floats"));
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
         let sum: f64 = outputs.iter().zip(&self.upstream).map(dot).sum();
@@ -116,14 +117,14 @@ impl Probe {
 
 #[test]
 fn gradients_are_the_derivatives() {
-    let attention = |causal, input| OpKind::Attention { heads: 2, head_dim: 3, causal, input };
+    let attention = |causal, input| OpKind::attention(2, 3, causal, input);
     let activation = |function| OpKind::Activation { function };
     let cases = [
         ("linear", around(wide(4, 3, WeightLayout::InOut, true), 4)),
         ("linear, out-in", around(wide(4, 3, WeightLayout::OutIn, true), 4)),
         ("linear, no bias", around(wide(4, 3, WeightLayout::OutIn, false), 4)),
-        ("layer norm", around(OpKind::LayerNorm { dim: 4, eps: 1e-5 }, 4)),
-        ("position embedding", around(OpKind::PositionEmbedding { positions: 9, dim: 4, init_std: 1.0 }, 4)),
+        ("layer norm", around(OpKind::layer_norm(4, 1e-5), 4)),
+        ("position embedding", around(OpKind::position_embedding(9, 4, 1.0), 4)),
         ("attention", around(attention(false, AttentionInput::Separate), 6)),
         ("causal attention", around(attention(true, AttentionInput::Separate), 6)),
         ("packed attention", around(attention(true, AttentionInput::Packed), 18)),
@@ -137,6 +138,8 @@ fn gradients_are_the_derivatives() {
         ("embedding", embedding()),
     ];
     for (name, model) in cases {
-        Probe::new(model).check(name);
+        for backend in backends() {
+            Probe::new(model.clone(), backend).check(name);
+        }
     }
 }

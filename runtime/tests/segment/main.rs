@@ -2,4 +2,5 @@
 
 mod cuts;
 mod gradients;
+mod precision;
 mod support;

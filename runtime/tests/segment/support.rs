@@ -10,6 +10,11 @@ use cutplane_runtime::{Backend, HostTensor, OptimizerSettings, SegmentRunner, in
 
 pub(crate) const SEED: u64 = 7;
 
+/// Host loops, and the tensor expressions that run on a card.
+pub(crate) fn backends() -> [Backend; 2] {
+    [Backend::cpu(), Backend::cpu_as_card()]
+}
+
 /// A built-in model at a given depth and sequence length.
 pub(crate) fn zoo(name: &str, layers: u64, sequence_length: u64) -> Arc<ModelGraph> {
     let overrides = cutplane_graph::Overrides { layers: Some(layers), ..Default::default() };
@@ -76,6 +81,7 @@ pub(crate) fn feeds(model: &ModelGraph, batch: usize, salt: u64) -> HashMap<Valu
             InputRole::Tokens | InputRole::NextTokens => {
                 (id, HostTensor::i32(shape, ids.map(|x| (x % vocab.unwrap_or(2)) as i32).collect()))
             }
+            other => panic!("no numbers for {other:?}"),
         }
     };
     model.inputs().map(feed).collect()
@@ -88,18 +94,23 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    pub(crate) fn new(model: &Arc<ModelGraph>, cuts: &[usize]) -> Self {
-        Self::with(model, cuts, OptimizerSettings::new(Optimizer::AdamW, 1e-3))
+    pub(crate) fn new(model: &Arc<ModelGraph>, cuts: &[usize], backend: &Backend) -> Self {
+        Self::with(model, cuts, backend, OptimizerSettings::new(Optimizer::AdamW, 1e-3))
     }
 
-    pub(crate) fn with(model: &Arc<ModelGraph>, cuts: &[usize], optimizer: OptimizerSettings) -> Self {
+    pub(crate) fn with(
+        model: &Arc<ModelGraph>,
+        cuts: &[usize],
+        backend: &Backend,
+        optimizer: OptimizerSettings,
+    ) -> Self {
         let mut bounds = vec![0];
         bounds.extend(cuts);
         bounds.push(model.ops().len());
         let weights = |id| initial_weight(model.param(id), SEED);
         let runner = |pair: &[usize]| {
             let segment = segment(model, pair[0]..pair[1]);
-            let runner = SegmentRunner::new(model.clone(), segment.clone(), &Backend::cpu(), &weights, optimizer);
+            let runner = SegmentRunner::new(model.clone(), segment.clone(), backend, &weights, optimizer);
             (segment, runner.expect("the zoo's weights fit"))
         };
         Self { model: model.clone(), runners: bounds.windows(2).map(runner).collect() }
@@ -149,8 +160,8 @@ impl Pieces {
 }
 
 fn sum(left: &HostTensor, right: &HostTensor) -> HostTensor {
-    let (left_data, right_data) = (left.as_f32().expect("floats"), right.as_f32().expect("floats"));
-    let sum = left_data.iter().zip(right_data).map(|(a, b)| a + b).collect();
+    let (left_data, right_data) = (left.to_f32().expect("floats"), right.to_f32().expect("floats"));
+    let sum = left_data.iter().zip(&right_data).map(|(a, b)| a + b).collect();
     HostTensor::f32(left.shape.clone(), sum)
 }
 

@@ -23,7 +23,7 @@ const LOAD: &str = "load";
 ///   time per work. `linear*` and `attention*` are bound by compute, all else by memory.
 /// - One-axis tables (messages, optimizer, load, boundary, all-reduce): interpolated in both logarithms; below the first
 ///   point its time, above the last along the line through the last two.
-/// - Profiles are measured in f32; other element types have no price.
+/// - Operators have a price in the precisions that the profile has curves of; all else is measured in f32.
 #[derive(Clone, Debug)]
 pub struct Profiled {
     tables: HashMap<String, Table>,
@@ -33,7 +33,7 @@ pub struct Profiled {
 #[derive(Clone, Debug)]
 struct Table {
     profile: Arc<DeviceProfile>,
-    grids: HashMap<String, Result<Grid, String>>,
+    grids: HashMap<(String, Dtype), Result<Grid, String>>,
     start: Option<Line>,
     seed: Option<Line>,
     load: Option<Line>,
@@ -71,12 +71,15 @@ impl Profiled {
         model: &ModelGraph,
         op: OpId,
         batch: u64,
+        precision: Dtype,
         device: &Device,
     ) -> Result<(&'static str, f64, PerWork), CostError> {
         let table = self.table(device)?;
+        table.check_precision(precision, device)?;
         let key = model.profile_key(op, batch);
         let work = || format!("operator '{}'", model.op(op).name);
-        let grid = table.grids.get(key.operator).ok_or_else(|| table.no_curve(work(), key.operator))?;
+        let grid = table.grids.get(&(key.operator.to_owned(), precision));
+        let grid = grid.ok_or_else(|| table.no_curve(work(), key.operator))?;
         let per_work = grid.as_ref().map_err(Clone::clone).and_then(|grid| grid.at(&key.axes));
         let per_work = per_work.map_err(|problem| CostError::BadCurve {
             work: work(),
@@ -93,9 +96,10 @@ impl Profiled {
         model: &ModelGraph,
         op: OpId,
         batch: u64,
+        precision: Dtype,
         device: &Device,
     ) -> Result<Footprint, CostError> {
-        let (_, work, per_work) = self.look_up(model, op, batch, device)?;
+        let (_, work, per_work) = self.look_up(model, op, batch, precision, device)?;
         let bytes = |per_work: f64| Bytes::new((per_work * work).round() as u64);
         Ok(Footprint { kept: bytes(per_work.kept_bytes), workspace: bytes(per_work.workspace_bytes) })
     }
@@ -103,6 +107,7 @@ impl Profiled {
 
 impl Table {
     fn new(profile: Arc<DeviceProfile>) -> Self {
+        let grid = |curve: &OperatorCurve| ((curve.operator.clone(), curve.precision), Grid::new(curve));
         let curve = |name: &str| profile.operators.iter().find(|curve| curve.operator == name);
         let forward = |curve: &OperatorCurve| Line::new(curve.points.iter().map(|p| (elements(&p.axes), p.forward_ns)));
         let backward =
@@ -119,7 +124,7 @@ impl Table {
             steps.entry(point.optimizer).or_default().push((point.elements, point.step_ns));
         }
         Self {
-            grids: profile.operators.iter().map(|curve| (curve.operator.clone(), Grid::new(curve))).collect(),
+            grids: profile.operators.iter().map(grid).collect(),
             start: curve(BOUNDARY).and_then(forward),
             seed: curve(BOUNDARY).and_then(backward),
             load: curve(LOAD).and_then(forward),
@@ -130,6 +135,18 @@ impl Table {
             all_reduce: sums.into_iter().filter_map(|(ranks, list)| Some((ranks, Line::new(list)?))).collect(),
             profile,
         }
+    }
+
+    /// Refuses a precision that no curve of the profile is in.
+    fn check_precision(&self, precision: Dtype, device: &Device) -> Result<(), CostError> {
+        let mut known = vec![Dtype::F32];
+        known.extend(self.profile.operators.iter().map(|curve| curve.precision));
+        if known.contains(&precision) {
+            return Ok(());
+        }
+        known.sort_unstable();
+        known.dedup();
+        Err(CostError::precision(device, precision, &known))
     }
 
     fn no_curve(&self, work: String, curve: &str) -> CostError {
@@ -167,6 +184,12 @@ fn nanos(ns: f64) -> Nanos {
     Nanos::new(ns.round() as u64)
 }
 
+/// Whether two devices are ranks on one card: their names are `card/0`, `card/1` and so on.
+fn on_one_card(from: &Device, to: &Device) -> bool {
+    let card = |device: &Device| device.name.split_once('/').map(|(card, _)| card.to_owned());
+    card(from).is_some() && card(from) == card(to)
+}
+
 fn is_compute_bound(curve: &str) -> bool {
     curve.starts_with("linear") || curve.starts_with("attention")
 }
@@ -194,10 +217,7 @@ impl CostModel for Profiled {
         precision: Dtype,
         device: &Device,
     ) -> Result<WorkTime, CostError> {
-        if precision != Dtype::F32 {
-            return Err(CostError::precision(device, precision, &[Dtype::F32]));
-        }
-        let (curve, work, per_work) = self.look_up(model, op, batch, device)?;
+        let (curve, work, per_work) = self.look_up(model, op, batch, precision, device)?;
         let time = match pass {
             Pass::Forward => nanos(per_work.forward_ns * work),
             Pass::Backward => nanos(per_work.backward_ns * work),
@@ -232,12 +252,12 @@ impl CostModel for Profiled {
         table.message(table.recv.as_ref(), payload)
     }
 
-    /// Inside a host: the measured latency; the payload moves in send and receive. Between hosts, the links of the route
-    /// are added.
+    /// Between ranks on cores of a host, or on one card: the measured latency; the payload moves in send and receive.
+    /// Otherwise the links of the route are added.
     fn wire(&self, payload: Bytes, route: &Route, from: &Device, to: &Device) -> Result<(Nanos, Nanos), CostError> {
         let table = self.table(from)?;
         let latency = table.message(table.latency.as_ref(), payload)?;
-        if from.host == to.host && from.spec.kind == DeviceKind::Cpu {
+        if from.host == to.host && (from.spec.kind == DeviceKind::Cpu || on_one_card(from, to)) {
             return Ok((latency, Nanos::ZERO));
         }
         Ok((latency + route.latency, payload.transfer_time(route.bandwidth)))

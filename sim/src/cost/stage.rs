@@ -30,7 +30,7 @@ impl StageCost {
         precision: Dtype,
         device: &Device,
     ) -> Result<Self, CostError> {
-        let boundary = boundary_bytes(model, segment, batch);
+        let boundary = boundary_bytes(model, segment, batch, precision);
         let price = |pass| -> Result<WorkTime, CostError> {
             let mut total = cost.segment(pass, boundary, device)?;
             for op in &segment.ops {
@@ -43,10 +43,16 @@ impl StageCost {
 }
 
 /// Size of the segment's outputs that other segments read: those that gradients come back for.
-pub fn boundary_bytes(model: &ModelGraph, segment: &Segment, batch: u64) -> Bytes {
+pub fn boundary_bytes(model: &ModelGraph, segment: &Segment, batch: u64, precision: Dtype) -> Bytes {
     let outside = |op: &OpId| segment.ops.binary_search(op).is_err();
     let crosses = |value: &&Value| value.ty.dtype.is_float() && value.consumers.iter().any(outside);
-    segment.outputs.iter().map(|id| model.value(*id)).filter(crosses).map(|value| value.ty.bytes(batch)).sum()
+    segment
+        .outputs
+        .iter()
+        .map(|id| model.value(*id))
+        .filter(crosses)
+        .map(|value| value.ty.bytes_in(batch, precision))
+        .sum()
 }
 
 /// Prices of all operators of a model on one device, as prefix sums over the topological order: any contiguous stretch
@@ -92,26 +98,4 @@ impl OpPrices {
 fn difference(sums: &[WorkTime], first: usize, end: usize) -> WorkTime {
     let (low, high) = (sums[first.min(end)], sums[end]);
     WorkTime { compute: high.compute - low.compute, memory: high.memory - low.memory }
-}
-
-/// For each cut position `i` in `0..=n`, the size of the float values that operators before `i` write and operators from
-/// `i` on read: what a pipeline cut at `i` moves for a micro-batch of `batch` samples, once in each direction.
-pub fn cut_bytes(model: &ModelGraph, batch: u64) -> Vec<Bytes> {
-    let positions = model.ops().len() + 1;
-    let (mut opened, mut closed) = (vec![Bytes::ZERO; positions], vec![Bytes::ZERO; positions]);
-    for value in model.values().iter().filter(|value| value.ty.dtype.is_float()) {
-        if let (Some(producer), Some(last)) = (value.producer, value.consumers.iter().max()) {
-            opened[producer.index() + 1] += value.ty.bytes(batch);
-            closed[last.index() + 1] += value.ty.bytes(batch);
-        }
-    }
-    let mut open = Bytes::ZERO;
-    opened
-        .into_iter()
-        .zip(closed)
-        .map(|(opened, closed)| {
-            open = open + opened - closed;
-            open
-        })
-        .collect()
 }

@@ -104,7 +104,9 @@ impl<'a> Prices<'a> {
     }
 
     fn traffic(&self, batch: u64) -> Result<Rc<Traffic>, PlanError> {
-        cached(&self.traffic, batch, || Ok(Traffic::new(self.problem.model, &self.blocks, batch)))
+        cached(&self.traffic, batch, || {
+            Ok(Traffic::new(self.problem.model, &self.blocks, batch, self.problem.precision))
+        })
     }
 
     fn work(&self, batch: u64, class: usize) -> Result<Rc<Table<IntervalWork>>, PlanError> {

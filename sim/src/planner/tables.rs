@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cutplane_graph::{Device, ModelGraph, ParamId, Pass, ValueId};
+use cutplane_graph::{Device, Dtype, ModelGraph, ParamId, Pass, ValueId};
 use cutplane_units::{Bytes, Nanos};
 
 use super::blocks::Blocks;
@@ -112,7 +112,7 @@ struct Flow {
     readers: Vec<usize>,
 }
 
-fn flows(model: &ModelGraph, blocks: &Blocks, batch: u64) -> Vec<Flow> {
+fn flows(model: &ModelGraph, blocks: &Blocks, batch: u64, precision: Dtype) -> Vec<Flow> {
     let block_of = blocks.block_of();
     let flow = |index: usize| {
         let value = model.value(ValueId::new(index));
@@ -120,7 +120,7 @@ fn flows(model: &ModelGraph, blocks: &Blocks, batch: u64) -> Vec<Flow> {
         readers.sort_unstable();
         readers.dedup();
         let producer = value.producer.map(|op| block_of[op.index()]);
-        Flow { bytes: value.ty.bytes(batch), float: value.ty.dtype.is_float(), producer, readers }
+        Flow { bytes: value.ty.bytes_in(batch, precision), float: value.ty.dtype.is_float(), producer, readers }
     };
     (0..model.values().len()).map(flow).collect()
 }
@@ -139,9 +139,9 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// Sizes for micro-batches of `batch` samples.
-    pub(super) fn new(model: &ModelGraph, blocks: &Blocks, batch: u64) -> Self {
+    pub(super) fn new(model: &ModelGraph, blocks: &Blocks, batch: u64, precision: Dtype) -> Self {
         let count = blocks.len();
-        let flows = flows(model, blocks, batch);
+        let flows = flows(model, blocks, batch, precision);
         let mut traffic = Self {
             incoming: Table::filled(count, Crossing::default()),
             outgoing: Table::filled(count, Crossing::default()),

@@ -19,6 +19,7 @@ pub(crate) fn device(kind: DeviceKind) -> Device {
         launch_overhead_us: 5.0,
         matmul_efficiency: 0.5,
         memory_efficiency: 0.8,
+        accelerator: None,
         source: String::new(),
     };
     Device { name: "d0".into(), spec, host: "h0".into() }
@@ -43,11 +44,11 @@ pub(crate) fn transformer(layers: usize) -> ModelGraph {
     let targets = b.input("targets", InputRole::NextTokens, TensorType::batched(&[6], Dtype::I32)).unwrap();
     let embedding = OpKind::Embedding { vocab: 11, dim: 8, init_std: 0.02 };
     let x = b.op_with_params("wte", embedding, &[ids], &["wte.weight"]).unwrap();
-    let mut x = b.op("wpe", OpKind::PositionEmbedding { positions: 6, dim: 8, init_std: 0.02 }, &[x]).unwrap();
+    let mut x = b.op("wpe", OpKind::position_embedding(6, 8, 0.02), &[x]).unwrap();
     for layer in 0..layers {
         x = block(&mut b, layer, x);
     }
-    let x = b.op("ln_f", OpKind::LayerNorm { dim: 8, eps: 1e-5 }, &[x]).unwrap();
+    let x = b.op("ln_f", OpKind::layer_norm(8, 1e-5), &[x]).unwrap();
     let head = OpKind::Linear { inputs: 8, outputs: 11, bias: false, layout: WeightLayout::OutIn, init_std: 0.02 };
     let logits = b.op_with_params("head", head, &[x], &["wte.weight"]).unwrap();
     let loss = b.op("loss", OpKind::CrossEntropy { classes: 11, counted: 6 }, &[logits, targets]).unwrap();
@@ -56,8 +57,8 @@ pub(crate) fn transformer(layers: usize) -> ModelGraph {
 
 fn block(b: &mut ModelGraphBuilder, layer: usize, x: ValueId) -> ValueId {
     let mut op = |name: &str, kind, inputs: &[ValueId]| b.op(&format!("h{layer}.{name}"), kind, inputs).unwrap();
-    let norm = || OpKind::LayerNorm { dim: 8, eps: 1e-5 };
-    let attention = OpKind::Attention { heads: 2, head_dim: 4, causal: true, input: AttentionInput::Packed };
+    let norm = || OpKind::layer_norm(8, 1e-5);
+    let attention = OpKind::attention(2, 4, true, AttentionInput::Packed);
     let n = op("ln_1", norm(), &[x]);
     let qkv = op("qkv", OpKind::linear(8, 24), &[n]);
     let a = op("attention", attention, &[qkv]);

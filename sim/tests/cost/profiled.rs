@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cutplane_graph::{
-    ClusterSpec, DeviceGraph, DeviceId, DeviceKind, Dtype, InputRole, LinkKind, LinkSpec, ModelGraph,
+    ClusterSpec, Device, DeviceGraph, DeviceId, DeviceKind, Dtype, InputRole, LinkKind, LinkSpec, ModelGraph,
     ModelGraphBuilder, NodeKind, NodeSpec, OpId, OpKind, Pass, TensorType,
 };
 use cutplane_plan::Optimizer;
@@ -35,6 +35,8 @@ pub(crate) fn profile() -> DeviceProfile {
         contention: vec![busy(1, 1.0, 1.0), busy(2, 1.1, 1.5), busy(4, 1.3, 2.5)],
         messages: vec![message(1_000, 100.0, 50.0, 10.0), message(100_000, 10_000.0, 500.0, 10.0)],
         all_reduce: vec![sum(2, 1_000, 400.0), sum(2, 10_000, 4_000.0), sum(4, 1_000, 700.0)],
+        staged: None,
+        notes: Vec::new(),
     }
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn curve(operator: &str, points: &[(&[u64], f64, f64)]) -> OperatorCu
             workspace_bytes: 5.0 * work,
         }
     };
-    OperatorCurve { operator: operator.into(), points: points.iter().map(point).collect() }
+    OperatorCurve { operator: operator.into(), precision: Dtype::F32, points: points.iter().map(point).collect() }
 }
 
 fn with(operators: Vec<OperatorCurve>) -> Profiled {
@@ -141,6 +143,28 @@ fn pointwise_operators_are_bound_by_memory() {
     let cost = with(vec![curve("activation.relu", &[(&[16], 8.0, 12.0)])]);
     let price = cost.op(&perceptron(), OpId::new(1), Pass::Backward, 2, Dtype::F32, &device(DeviceKind::Cpu));
     assert_eq!(price, Ok(WorkTime { compute: Nanos::ZERO, memory: Nanos::new(12) }));
+}
+
+#[test]
+fn every_precision_has_its_own_curve() {
+    let low = OperatorCurve { precision: Dtype::Bf16, ..curve("activation.relu", &[(&[16], 5.0, 7.0)]) };
+    let cost = with(vec![curve("activation.relu", &[(&[16], 8.0, 12.0)]), low]);
+    let price = |precision| {
+        cost.op(&perceptron(), OpId::new(1), Pass::Forward, 2, precision, &device(DeviceKind::Gpu)).map(WorkTime::alone)
+    };
+    assert_eq!((price(Dtype::F32), price(Dtype::Bf16)), (Ok(Nanos::new(8)), Ok(Nanos::new(5))));
+    let refused = price(Dtype::F16).unwrap_err().to_string();
+    assert!(refused.contains("no numbers for f16: plan with one of f32, bf16"), "{refused}");
+}
+
+#[test]
+fn between_ranks_on_one_card_only_the_latency_counts() {
+    let (cost, devices) = (with(vec![]), cores(&[2]));
+    let route = devices.route(DeviceId::new(0), DeviceId::new(1)).unwrap();
+    let card = |name: &str| Device { name: name.into(), host: "card".into(), ..device(DeviceKind::Gpu) };
+    let wire = |to: &str| cost.wire(Bytes::new(1_000), &route, &card("cuda:0/0"), &card(to)).unwrap();
+    assert_eq!(wire("cuda:0/1"), (Nanos::new(10), Nanos::ZERO));
+    assert!(wire("cuda:1/0").1 > Nanos::ZERO, "other cards are reached over links");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use cutplane_graph::{DeviceKind, Dtype, OpId, Pass};
 use cutplane_plan::Segment;
-use cutplane_sim::cost::stage::{OpPrices, StageCost, cut_bytes};
+use cutplane_sim::cost::stage::{OpPrices, StageCost};
 use cutplane_sim::cost::{CostModel, Roofline, WorkTime};
 use cutplane_units::Bytes;
 
@@ -42,15 +42,4 @@ fn a_segment_pays_for_its_boundary() {
     // The loss is an output that nobody reads: no gradient comes back for it.
     let last = StageCost::new(&cost, &model, &segment(2, 4, vec![value(3)]), 2, Dtype::F32, &device).unwrap();
     assert_eq!((last.boundary, last.backward), (Bytes::ZERO, prices.interval(2, 4).1));
-}
-
-#[test]
-fn cuts_count_every_value_that_crosses() {
-    // Two samples: x is an input and costs nothing; up and relu give 8 floats, down 4, the loss is read by nobody.
-    let sizes = [0, 64, 64, 32, 0].map(Bytes::new).to_vec();
-    assert_eq!(cut_bytes(&perceptron(), 2), sizes);
-    // Inside a block the residual stream (6 x 8 floats) crosses beside the branch.
-    let sizes = cut_bytes(&transformer(1), 1);
-    let (stream, qkv) = (6 * 8 * 4, 6 * 24 * 4);
-    assert_eq!(sizes[2..5], [stream, 2 * stream, stream + qkv].map(Bytes::new));
 }

@@ -41,6 +41,7 @@ fn spec(kind: DeviceKind) -> DeviceSpec {
         launch_overhead_us: 0.0,
         matmul_efficiency: 1.0,
         memory_efficiency: 1.0,
+        accelerator: None,
         source: String::new(),
     }
 }

@@ -233,6 +233,7 @@ pub fn cluster(models: &[(&str, u64)]) -> DeviceGraph {
         launch_overhead_us: 0.0,
         matmul_efficiency: 1.0,
         memory_efficiency: 1.0,
+        accelerator: None,
         source: String::new(),
     };
     let host = NodeSpec { name: "host".to_owned(), kind: NodeKind::Host, model: None, host: None };

@@ -1,11 +1,19 @@
 //! One verb a file.
 
+pub(crate) mod calibrate;
 #[cfg(feature = "runtime")]
 pub(crate) mod compare;
+#[cfg(feature = "runtime")]
+pub(crate) mod doctor;
+#[cfg(feature = "runtime")]
+pub(crate) mod gpu_check;
+pub(crate) mod inspect;
 pub(crate) mod models;
+pub(crate) mod place;
 pub(crate) mod plan;
 #[cfg(feature = "runtime")]
 pub(crate) mod profile;
 #[cfg(feature = "runtime")]
 pub(crate) mod run;
+pub(crate) mod score;
 pub(crate) mod simulate;

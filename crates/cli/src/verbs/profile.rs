@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use cutplane_record::{DeviceProfile, write_profile};
 
-use crate::{context, output, pricing};
+use crate::local::LocalArgs;
+use crate::{output, pricing};
 
 /// Measures what the cost model needs to know of this machine, in under a minute.
 ///
@@ -18,9 +19,8 @@ use crate::{context, output, pricing};
   cutplane profile --devices cpu:4 --out cpu4.toml keep it in a file of your own
   cutplane compare gpt-mini --profile cpu4.toml    and use it")]
 pub(crate) struct Profile {
-    /// The devices: cpu:N.
-    #[arg(long, default_value = "cpu:2", value_name = "DEVICES")]
-    devices: String,
+    #[command(flatten)]
+    local: LocalArgs,
     /// Where to write the profile [default: the cache that other verbs read].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -31,14 +31,17 @@ pub(crate) struct Profile {
 
 impl Profile {
     pub(crate) fn run(&self) -> Result<()> {
-        let devices = context::devices(&self.devices)?;
-        context::require_executable(&devices)?;
+        let (devices, _) = self.local.load()?;
+        let groups = pricing::groups(&devices);
+        let [group] = &groups[..] else {
+            bail!("--devices {}: a profile is of one kind of device; measure each kind by itself", devices.name());
+        };
         let path = match &self.out {
             Some(path) => path.clone(),
-            None => pricing::cache_path(&devices)?,
+            None => group.cache_path()?,
         };
         output::prepare_file(&path)?;
-        let profile = pricing::measure(&devices)?;
+        let profile = group.measure()?;
         write_profile(&path, &profile)?;
         if self.json {
             return output::print_json(&profile);

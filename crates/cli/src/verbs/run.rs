@@ -11,11 +11,12 @@ use cutplane_plan::{lower, read_plan};
 use cutplane_record::{Summary, Timeline};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::{Batches, TextData};
-use cutplane_runtime::exec::{Run as Execution, RunOptions};
+use cutplane_runtime::exec::Run as Execution;
 use cutplane_units::{Bytes, Nanos};
 use serde_json::json;
 
-use crate::{context, output, progress};
+use crate::local::LocalArgs;
+use crate::{context, local, output, progress};
 
 /// What the model is trained on, and from which start.
 #[derive(Clone, Debug, Args)]
@@ -70,6 +71,9 @@ pub(crate) struct Run {
     steps: usize,
     #[command(flatten)]
     data: DataArgs,
+    /// Where the ranks run [default: the devices that the plan names].
+    #[command(flatten)]
+    local: LocalArgs,
     /// Writes the median step as a Chrome/Perfetto trace.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -84,14 +88,14 @@ impl Run {
         let plan = read_plan(&self.plan)?;
         let (model, devices) = context::rebuild(&plan)?;
         let verified = context::verified(&plan, &model, &devices)?;
-        context::require_executable(&devices)?;
+        let places = self.local.places_of_plan(&devices)?;
         if let Some(path) = &self.trace {
             output::prepare_file(path)?;
         }
         let program = Arc::new(lower(&verified)?);
         let batches = Arc::new(self.data.batches(&model, plan.workload.global_batch)?);
         let optimizer = OptimizerSettings::new(plan.workload.optimizer, self.data.learning_rate);
-        let options = RunOptions { seed: self.data.seed, ..RunOptions::new(optimizer) };
+        let options = local::run_options(&places, optimizer, self.data.seed);
         let interrupt = progress::interrupt_flag()?;
         let mut run = Execution::start(Arc::new(model.clone()), Arc::clone(&program), batches, &options)?;
         let uniform = (loss_classes(&model) as f64).ln();

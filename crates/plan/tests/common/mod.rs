@@ -41,6 +41,7 @@ pub(crate) fn cores(count: usize, memory_gib: f64) -> DeviceGraph {
         launch_overhead_us: 5.0,
         matmul_efficiency: 0.8,
         memory_efficiency: 0.85,
+        accelerator: None,
         source: String::new(),
     };
     let node = |name: String, kind, model| NodeSpec { name, kind, model, host: None };

@@ -1,6 +1,7 @@
 //! The figures, one function each.
 
 mod breakdown;
+mod fidelity;
 mod gantt;
 mod loss;
 mod memory;
@@ -8,6 +9,7 @@ mod profile;
 mod scatter;
 
 pub use breakdown::{BreakdownBars, breakdown, breakdown_size, mean_breakdown};
+pub use fidelity::{FIDELITY_SIZE, Fidelity, FidelityPoint, fidelity};
 pub use gantt::{gantt, gantt_size};
 pub use loss::{LOSS_SIZE, LossCurve, loss_curves};
 pub use memory::{memory, memory_size};

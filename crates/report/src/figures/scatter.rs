@@ -22,7 +22,7 @@ const LEGEND: [(Swatch, &str); 4] = [
     (Swatch::Dashes(INK), "predicted = measured"),
     (Swatch::Box(BAND_COLOR), "within 10%"),
 ];
-const BAND_COLOR: plotters::style::RGBAColor = faded(BLUE, 0.14);
+pub(super) const BAND_COLOR: plotters::style::RGBAColor = faded(BLUE, 0.14);
 
 /// Draws predicted against measured step time: equal axes (logarithmic when the times span more than a factor of four),
 /// the line y = x, the band of 10% around it, each plan by name, the chosen one as a star.
@@ -63,7 +63,7 @@ fn subtitle(rows: &[CompareRow]) -> String {
 
 /// All points whose prediction is within [`BAND`] of the measurement, cut to the frame: a hexagon, whose sides are
 /// straight on linear and on logarithmic axes alike.
-fn band(canvas: &Canvas<'_>, frame: &Frame) -> Result<(), ReportError> {
+pub(super) fn band(canvas: &Canvas<'_>, frame: &Frame) -> Result<(), ReportError> {
     let (min, max) = frame.x.bounds();
     let (high, low) = (1.0 + BAND, 1.0 - BAND);
     if min * high >= max || max * low <= min {
@@ -75,7 +75,7 @@ fn band(canvas: &Canvas<'_>, frame: &Frame) -> Result<(), ReportError> {
     canvas.polygon(&outline, BAND_COLOR)
 }
 
-fn diagonal(canvas: &Canvas<'_>, frame: &Frame) -> Result<(), ReportError> {
+pub(super) fn diagonal(canvas: &Canvas<'_>, frame: &Frame) -> Result<(), ReportError> {
     let (min, max) = frame.x.bounds();
     canvas.dashes(frame.at(min, min), frame.at(max, max), INK, 1.2, (6.0, 4.0))
 }

@@ -1,5 +1,6 @@
 //! The catalogue of device models and machines: data files, read once.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use cutplane_graph::{DeviceSpec, LinkKind};
@@ -38,9 +39,13 @@ pub(super) struct DeviceEntry {
     /// Names that drivers give the device.
     #[serde(default)]
     products: Vec<String>,
-    pub(super) spec: DeviceSpec,
+    /// Words that tell the device in a description of hardware.
+    #[serde(default)]
+    pub(super) names: Vec<String>,
+    /// The machine that it usually comes in.
     #[serde(rename = "box")]
-    pub(super) chassis: Chassis,
+    chassis: String,
+    pub(super) spec: DeviceSpec,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,7 +54,7 @@ pub(super) struct HostEntry {
     pub(super) name: String,
     device: String,
     #[serde(rename = "box")]
-    pub(super) chassis: Chassis,
+    chassis: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,17 +69,36 @@ struct HostFile {
     host: Vec<HostEntry>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BoxFile {
+    #[serde(rename = "box")]
+    boxes: BTreeMap<String, Chassis>,
+}
+
 /// All that is known by name.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     pub(super) devices: Vec<DeviceEntry>,
     pub(super) hosts: Vec<HostEntry>,
+    boxes: BTreeMap<String, Chassis>,
 }
 
+/// Files of device models; of two that fit a description equally, the first counts.
+const DEVICE_FILES: [&str; 5] = [
+    include_str!("../../data/devices/accelerators-of-nvidia.toml"),
+    include_str!("../../data/devices/volta-and-turing.toml"),
+    include_str!("../../data/devices/cards-of-nvidia.toml"),
+    include_str!("../../data/devices/before-2017.toml"),
+    include_str!("../../data/devices/other-makers.toml"),
+];
+
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
-    let devices: DeviceFile = toml::from_str(include_str!("../../data/devices.toml")).expect("data/devices.toml reads");
+    let read = |text| toml::from_str::<DeviceFile>(text).expect("a test reads data/devices").device;
     let hosts: HostFile = toml::from_str(include_str!("../../data/hosts.toml")).expect("data/hosts.toml reads");
-    Catalogue { devices: devices.device, hosts: hosts.host }
+    let boxes: BoxFile = toml::from_str(include_str!("../../data/boxes.toml")).expect("data/boxes.toml reads");
+    let devices = DEVICE_FILES.into_iter().flat_map(read).collect();
+    Catalogue { devices, hosts: hosts.host, boxes: boxes.boxes }
 });
 
 /// The catalogue of this build.
@@ -98,6 +122,16 @@ impl Catalogue {
     /// The machine of this name, in any case.
     pub(super) fn host(&self, name: &str) -> Option<&HostEntry> {
         self.hosts.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The machine that a device usually comes in.
+    pub(super) fn box_of(&self, device: &DeviceEntry) -> &Chassis {
+        self.boxes.get(&device.chassis).expect("a test holds every device to a listed box")
+    }
+
+    /// The machine of a host's name.
+    pub(super) fn box_of_host(&self, host: &HostEntry) -> &Chassis {
+        self.boxes.get(&host.chassis).expect("a test holds every host to a listed box")
     }
 
     /// The device model of a machine.

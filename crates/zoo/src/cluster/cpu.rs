@@ -44,6 +44,7 @@ fn core_spec(memory_gib: f64) -> DeviceSpec {
         launch_overhead_us: 5.0,
         matmul_efficiency: 0.8,
         memory_efficiency: 0.85,
+        accelerator: None,
         source: "memory: even share of this machine's; all rates are priors, `cutplane profile` measures them"
             .to_owned(),
     }

@@ -3,6 +3,7 @@
 mod catalogue;
 mod chassis;
 mod cpu;
+mod hardware;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use cutplane_graph::{ClusterSpec, DeviceGraph, DeviceSpec};
 use crate::error::ZooError;
 use catalogue::catalogue;
 use chassis::Machines;
+pub use hardware::{device_from_hardware_text, devices, suggested_devices};
 
 /// Most devices of a named cluster.
 const MAX_DEVICES: usize = 65_536;
@@ -32,14 +34,15 @@ pub fn cluster_forms() -> Vec<ClusterForm> {
     let mut forms = vec![form("cpu:N".to_owned(), "N cores of this machine".to_owned())];
     for host in &catalogue().hosts {
         let model = &catalogue().device_of(host).model;
-        let (devices, nics) = (host.chassis.devices, host.chassis.nics);
+        let chassis = catalogue().box_of_host(host);
+        let (devices, nics) = (chassis.devices, chassis.nics);
         forms.push(form(
             format!("{}:N", host.name),
             format!("N machines of {devices} x {model} and {nics} network cards"),
         ));
     }
     for device in &catalogue().devices {
-        let description = format!("N x {}, {} to a machine", device.spec.model, device.chassis.devices);
+        let description = format!("N x {}, {} to a machine", device.spec.model, catalogue().box_of(device).devices);
         forms.push(form(format!("{}:N", device.aliases[0]), description));
     }
     forms.push(form("FILE.toml".to_owned(), "a cluster of your own: device_models, nodes and links".to_owned()));
@@ -63,15 +66,16 @@ pub fn cluster(argument: &str) -> Result<ClusterSpec, ZooError> {
         return Ok(cpu::cores(parse_count(argument, count, MAX_CORES)?));
     }
     if let Some(host) = catalogue().host(name) {
-        let machines = parse_count(argument, count, MAX_DEVICES / host.chassis.devices)?;
-        let devices = machines * host.chassis.devices;
+        let chassis = catalogue().box_of_host(host);
+        let machines = parse_count(argument, count, MAX_DEVICES / chassis.devices)?;
+        let devices = machines * chassis.devices;
         let spec = catalogue().device_of(host);
-        return Ok(Machines { prefix: &host.name, spec, chassis: &host.chassis }.of(devices, argument));
+        return Ok(Machines { prefix: &host.name, spec, chassis }.of(devices, argument));
     }
     if let Some(device) = catalogue().device(name) {
         let devices = parse_count(argument, count, MAX_DEVICES)?;
         let prefix = &device.aliases[0];
-        return Ok(Machines { prefix, spec: &device.spec, chassis: &device.chassis }.of(devices, argument));
+        return Ok(Machines { prefix, spec: &device.spec, chassis: catalogue().box_of(device) }.of(devices, argument));
     }
     Err(refuse(argument, format!("'{name}' is not known"), format!("known are {}", known_forms())))
 }

@@ -10,6 +10,7 @@
 
 use cubecl_core::ir::nvidia::SmArch;
 use cubecl_core::prelude::KernelDefinition;
+use cubecl_environment::backtrace::BackTrace;
 use cubecl_runtime::compiler::CompilationError;
 use cubecl_runtime::kernel::BufferIOAttr;
 
@@ -42,7 +43,7 @@ impl PlironCompiler {
     ) -> Result<PlironArtifact, CompilationError> {
         Err(CompilationError::Generic {
             reason: "this build has no LLVM: kernels are generated as CUDA C++ (cubecl-cuda's feature `cpp`)".to_owned(),
-            backtrace: cubecl_core::backtrace::BackTrace::capture(),
+            backtrace: BackTrace::capture(),
         })
     }
 

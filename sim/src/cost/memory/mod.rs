@@ -60,7 +60,7 @@ impl MemoryModel<'_> {
                 workspace: gradients_of(model, op, load),
             }),
             Self::Profiled(profiled) => {
-                let footprint = profiled.footprint(model, op, load.batch, device)?;
+                let footprint = profiled.footprint(model, op, load.batch, load.precision, device)?;
                 Ok(OpMemory { internal: footprint.kept, workspace: footprint.workspace })
             }
         }

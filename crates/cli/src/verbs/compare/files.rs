@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use cutplane_graph::{DeviceGraph, ModelGraph};
 use cutplane_plan::{write_atomically, write_plan};
-use cutplane_record::{Comparison, Measurement, Provenance, Source, Summary, append_measurements};
+use cutplane_record::{Comparison, Source, append_measurements};
 use cutplane_report::{
     BreakdownBars, CompareRow, CompareSummary, LOSS_SIZE, LossCurve, SCATTER_SIZE, breakdown, breakdown_size, gantt,
     gantt_size, loss_curves, mean_breakdown, memory, memory_size, save, scatter, write_trace,
@@ -15,50 +14,15 @@ use serde_json::json;
 
 use super::measure::Measured;
 use super::plans::Candidate;
+use crate::records::Subject;
 
-/// What every record of one comparison has in common.
+/// What a comparison is about.
 pub(crate) struct Setting<'a> {
-    pub(crate) model: &'a ModelGraph,
-    pub(crate) devices: &'a DeviceGraph,
-    pub(crate) argument: &'a str,
+    pub(crate) subject: Subject<'a>,
     pub(crate) global_batch: u64,
-    pub(crate) sequence_length: u64,
     pub(crate) vocab: u64,
-    pub(crate) seed: u64,
-    pub(crate) provenance: &'a Provenance,
-}
-
-impl Setting<'_> {
-    fn record(&self, candidate: &Candidate, source: Source, backend: &str) -> Measurement {
-        Measurement {
-            experiment: format!("compare-{}", self.model.name()),
-            case: candidate.plan.name.clone(),
-            source,
-            plan_digest: candidate.plan.digest(),
-            model: self.model.name().to_owned(),
-            parameters: self.model.parameter_count(),
-            devices: self.argument.to_owned(),
-            global_batch: self.global_batch,
-            sequence_length: self.sequence_length,
-            precision: candidate.plan.workload.precision.to_string(),
-            n: 0,
-            median_ns: 0.0,
-            mad_ns: 0.0,
-            min_ns: 0.0,
-            max_ns: 0.0,
-            peak_memory_bytes: 0,
-            loss: None,
-            seed: self.seed,
-            backend: backend.to_owned(),
-            date: String::new(),
-            tool_version: String::new(),
-            commit: String::new(),
-            host: String::new(),
-            cpu_model: String::new(),
-            error: None,
-        }
-        .with_provenance(self.provenance)
-    }
+    /// Back end that the measured steps ran on.
+    pub(crate) backend: String,
 }
 
 /// One table row for each plan that has at least one timed step.
@@ -71,7 +35,7 @@ pub(crate) fn rows(setting: &Setting<'_>, candidates: &[Candidate], measured: &[
             predicted_step: candidate.predicted.makespan(),
             measured_step: Nanos::from_nanos_f64(summary.median_ns),
             measured_mad: Nanos::from_nanos_f64(summary.mad_ns),
-            tokens_per_step: setting.global_batch * setting.sequence_length,
+            tokens_per_step: setting.global_batch * setting.subject.sequence_length,
             predicted_memory: candidate.predicted.max_peak_memory(),
             measured_memory: measured.peak_memory,
         })
@@ -88,12 +52,8 @@ pub(crate) fn write_records(
 ) -> Result<()> {
     let mut records = Vec::new();
     for (candidate, measured) in candidates.iter().zip(measured) {
-        let step = candidate.predicted.makespan().as_f64();
-        let once = Summary { n: 1, median_ns: step, mad_ns: 0.0, min_ns: step, max_ns: step };
-        let mut predicted = setting.record(candidate, Source::Predicted, "simulator").with_summary(&once);
-        predicted.peak_memory_bytes = candidate.predicted.max_peak_memory().get();
-        records.push(predicted);
-        let mut row = setting.record(candidate, Source::Measured, cutplane_runtime::Backend::cpu().name());
+        records.push(setting.subject.predicted(&candidate.plan, &candidate.predicted, "simulator"));
+        let mut row = setting.subject.record(&candidate.plan, Source::Measured, &setting.backend);
         row.peak_memory_bytes = measured.peak_memory.get();
         row.loss = measured.losses.last().copied();
         match measured.summary() {
@@ -125,7 +85,7 @@ pub(crate) fn write_all(
         let Some(timeline) = measured.median_timeline() else { continue };
         let name =
             if index == chosen { "trace.json".to_owned() } else { format!("trace-{}.json", candidate.plan.name) };
-        write_trace(&folder.join(name), &measured.program, setting.devices, &[&candidate.predicted, timeline])?;
+        write_trace(&folder.join(name), &measured.program, setting.subject.devices, &[&candidate.predicted, timeline])?;
         let stem = folder.join(format!("gantt-{}", candidate.plan.name));
         save(&stem, gantt_size(&measured.program), |canvas| {
             gantt(canvas, &measured.program, &candidate.predicted, timeline)
@@ -135,7 +95,7 @@ pub(crate) fn write_all(
     let summary = json!({
         "rows": rows.iter().map(CompareRow::to_json).collect::<Vec<_>>(),
         "summary": CompareSummary::of(rows).map(|summary| summary.to_json()),
-        "provenance": setting.provenance,
+        "provenance": setting.subject.provenance,
     });
     write_atomically(&folder.join("summary.json"), serde_json::to_string_pretty(&summary)?.as_bytes())?;
     Ok(())

@@ -15,17 +15,19 @@ use cutplane_record::Provenance;
 use cutplane_report::{CompareRow, CompareSummary, compare_table};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::Batches;
-use cutplane_runtime::exec::RunOptions;
+use cutplane_runtime::devices::Place;
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::planner::{PlanOutcome, Problem, SearchSpace};
 use serde_json::json;
 
-use crate::context::{self, ModelArgs, WorkArgs};
+use crate::context::{ModelArgs, WorkArgs};
+use crate::local::LocalArgs;
 use crate::pricing::Pricing;
+use crate::records::Subject;
 use crate::verbs::models::grouped;
 use crate::verbs::plan::proof;
 use crate::verbs::run::{DataArgs, loss_classes};
-use crate::{output, pricing, progress};
+use crate::{local, output, pricing, progress};
 
 use measure::Measured;
 use plans::Candidate;
@@ -49,9 +51,8 @@ pub(crate) struct Compare {
     work: WorkArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// The devices: cpu:N.
-    #[arg(long, default_value = "cpu:2", value_name = "DEVICES")]
-    devices: String,
+    #[command(flatten)]
+    local: LocalArgs,
     /// Plans to compare with the planner's choice, separated by commas [default: each technique at a few sizes].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     plans: Vec<String>,
@@ -80,6 +81,7 @@ struct Inputs {
     source: ModelSource,
     model: Arc<ModelGraph>,
     devices: DeviceGraph,
+    places: Vec<Place>,
     batches: Arc<Batches>,
     names: Vec<String>,
     provenance: Provenance,
@@ -116,8 +118,7 @@ impl Compare {
     fn inputs(&self) -> Result<Inputs> {
         ensure!(self.steps > 0, "--steps must be at least 1");
         let (source, model) = self.model.load()?;
-        let devices = context::devices(&self.devices)?;
-        context::require_executable(&devices)?;
+        let (devices, places) = self.local.load()?;
         let batches = Arc::new(self.data.batches(&model, self.work.batch)?);
         let names = match &self.plans[..] {
             [] => plans::default_names(devices.devices().len(), self.work.batch),
@@ -125,7 +126,7 @@ impl Compare {
         };
         let provenance = Provenance::capture();
         let folder = output::default_folder(self.out.as_ref(), provenance.day(), model.name());
-        Ok(Inputs { source, model: Arc::new(model), devices, batches, names, provenance, folder })
+        Ok(Inputs { source, model: Arc::new(model), devices, places, batches, names, provenance, folder })
     }
 
     fn problem<'a>(&self, inputs: &'a Inputs, memory: MemoryModel<'a>) -> Problem<'a> {
@@ -143,36 +144,36 @@ impl Compare {
 
     fn pricing(&self, devices: &DeviceGraph) -> Result<Pricing> {
         if self.fresh_profile {
-            return pricing::fresh(devices, &pricing::cache_path(devices)?);
+            return pricing::fresh(devices);
         }
         pricing::choose(devices, self.profile.as_deref())
     }
 
     fn setting<'a>(&'a self, inputs: &'a Inputs) -> files::Setting<'a> {
-        files::Setting {
+        let subject = Subject {
+            experiment: format!("compare-{}", inputs.model.name()),
             model: &inputs.model,
             devices: &inputs.devices,
-            argument: &self.devices,
-            global_batch: self.work.batch,
             sequence_length: inputs.source.sequence_length(),
-            vocab: loss_classes(&inputs.model),
             seed: self.data.seed,
             provenance: &inputs.provenance,
-        }
+        };
+        let backend = local::backend_names(&inputs.places);
+        files::Setting { subject, global_batch: self.work.batch, vocab: loss_classes(&inputs.model), backend }
     }
 
     fn announce(&self, inputs: &Inputs, pricing: &Pricing, outcome: &PlanOutcome) {
         let (model, parameters) = (&inputs.model, grouped(inputs.model.parameter_count()));
         println!("model    {}  {} layers  {parameters} parameters", model.name(), model.layer_count());
         let tokens = inputs.source.sequence_length();
-        println!("work     batch {} x {tokens} tokens on {}", self.work.batch, self.devices);
+        println!("work     batch {} x {tokens} tokens on {}", self.work.batch, inputs.devices.name());
         println!("prices   {}", pricing.origin);
         println!("chosen   {}: {}", outcome.plan.name, proof(outcome));
     }
 
     fn measure(&self, inputs: &Inputs, candidates: &[Candidate], interrupt: &AtomicBool) -> Result<Vec<Measured>> {
         let optimizer = OptimizerSettings::new(self.work.optimizer, self.data.learning_rate);
-        let options = RunOptions { seed: self.data.seed, ..RunOptions::new(optimizer) };
+        let options = local::run_options(&inputs.places, optimizer, self.data.seed);
         let rounds = measure::Rounds { warm_up: self.warm_up, timed: self.steps };
         let Inputs { model, devices, batches, .. } = inputs;
         measure::measure(candidates, model, devices, batches, &options, &rounds, interrupt)

@@ -1,0 +1,88 @@
+//! Searchers against all assignments of small problems, and against each other on larger ones.
+
+use std::time::Duration;
+
+use cutplane_graph::placement::PlacementProblem;
+use cutplane_plan::StopReason;
+use cutplane_sim::placement::{PlaceError, PlaceOptions, Placed, PlacementObjective, evaluate, place};
+
+use crate::support::{best, random};
+
+fn exact(objective: PlacementObjective, contiguous: bool) -> PlaceOptions<'static> {
+    PlaceOptions { objective, contiguous, relative_gap: 0.0, ..PlaceOptions::default() }
+}
+
+/// Holds an answer against the best value of all assignments; returns whether there was one.
+fn check(seed: u64, problem: &PlacementProblem, options: &PlaceOptions<'_>, best: Option<f64>) -> bool {
+    match (place(problem, options), best) {
+        (Ok(placed), Some(best)) => {
+            let near = |value: f64| (value - best).abs() <= 2e-6 * best + 1e-9;
+            assert!(near(placed.objective) && near(placed.bound), "seed {seed}: {best}, not {placed:?}");
+            assert_eq!(placed.stop, StopReason::ProvenOptimal, "seed {seed}");
+            true
+        }
+        (Err(PlaceError::Infeasible { .. }), None) => false,
+        (answer, best) => panic!("seed {seed}: {best:?}, not {answer:?}"),
+    }
+}
+
+#[test]
+fn contiguous_search_equals_all_assignments() {
+    let solved = (0..700).filter(|&seed| {
+        let problem = random(seed, 3 + seed as usize % 4);
+        check(seed, &problem, &exact(PlacementObjective::Throughput, true), best(&problem).contiguous)
+    });
+    assert!(solved.count() >= 500);
+}
+
+#[cfg(feature = "ilp")]
+#[test]
+fn free_search_equals_all_assignments() {
+    let solved = (0..600).filter(|&seed| {
+        let problem = random(seed, 3 + seed as usize % 4);
+        check(seed, &problem, &exact(PlacementObjective::Throughput, false), best(&problem).free)
+    });
+    assert!(solved.count() >= 500);
+}
+
+#[test]
+fn latency_search_equals_all_assignments() {
+    let solved = (0..700).filter(|&seed| {
+        let problem = random(seed, 3 + seed as usize % 4);
+        check(seed, &problem, &exact(PlacementObjective::Latency, false), best(&problem).latency)
+    });
+    assert!(solved.count() >= 500);
+}
+
+fn quick(problem: &PlacementProblem, objective: PlacementObjective, contiguous: bool) -> Placed {
+    let time_limit = Duration::from_secs(1);
+    place(problem, &PlaceOptions { objective, contiguous, time_limit, ..PlaceOptions::default() }).expect("a placement")
+}
+
+#[test]
+fn larger_problems_keep_all_rules_and_the_ladder_its_order() {
+    for seed in (1..200).filter(|seed| seed % 23 == 1) {
+        let problem = random(seed, 60);
+        if problem.devices().cpus == 0 {
+            continue;
+        }
+        let contiguous = quick(&problem, PlacementObjective::Throughput, true);
+        let free = quick(&problem, PlacementObjective::Throughput, false);
+        let latency = quick(&problem, PlacementObjective::Latency, false);
+        let on_cpu = vec![problem.devices().accelerators; problem.nodes().len()];
+        let on_cpu = evaluate(&problem, &on_cpu).expect("the CPU holds everything");
+        assert!(contiguous.evaluation.contiguous, "seed {seed}");
+        assert!(free.objective <= contiguous.objective * (1.0 + 1e-9), "seed {seed}");
+        assert!(contiguous.objective <= on_cpu.max_load * (1.0 + 1e-9), "seed {seed}");
+        assert!(Some(latency.objective) <= on_cpu.latency.map(|value| value * (1.0 + 1e-9)), "seed {seed}");
+        assert!([contiguous, free, latency].iter().all(|placed| placed.bound <= placed.objective), "seed {seed}");
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_placements() {
+    let problem = random(7, 6);
+    let options = exact(PlacementObjective::Latency, false);
+    let first = place(&problem, &options).expect("a placement");
+    assert_eq!(place(&problem, &options).expect("a placement").assignment, first.assignment);
+}
