@@ -77,7 +77,7 @@ fn mutations_never_panic() {
     };
     for _ in 0..100_000 {
         let mut mutated = tokens.clone();
-        for _ in 0..1 + below(3) {
+        for _ in 0..=below(3) {
             let (to, from) = (below(tokens.len()), below(tokens.len()));
             mutated[to] = tokens[from];
         }

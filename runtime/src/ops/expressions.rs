@@ -91,12 +91,14 @@ pub(crate) fn cross_entropy(
 ) -> Result<LossGradient, RuntimeError> {
     let [rows, classes] = logits.dims();
     check_ids(op, &targets.ids, classes, Some(IGNORED_TARGET))?;
-    let plain = backend.full(logits.clone().inner());
+    let own = logits.clone().inner();
+    let plain = backend.full(own.clone());
     let (index, weight) = targets_on_device(targets, 1.0 / divisor as f32, &plain.device());
     let largest = plain.clone().max_dim(1);
     let exponentials = (plain.clone() - largest.clone()).exp();
     let sum = exponentials.clone().sum_dim(1);
-    let own = plain.gather(1, index.clone());
+    // Taken from the logits as they are, so that their f32 copy need not be written out.
+    let own = backend.full(own.gather(1, index.clone()));
     let value = ((sum.clone().log() + largest - own) * weight.clone()).sum();
     let columns = Tensor::<1, Int>::arange(0..classes as i64, &value.device()).reshape([1, classes]);
     let hot = columns.expand([rows, classes]).equal(index.expand([rows, classes])).float();

@@ -90,17 +90,19 @@ fn crossing_values(model: &ModelGraph) -> Vec<i64> {
         .collect()
 }
 
-/// A run can begin a few operators later where it has more of them than a whole number of blocks: at a named layer if there
-/// is one, else where the fewest values cross.
+/// A run can begin a few operators later than it is found, as long as two blocks are left: at a named layer if there is one,
+/// so that blocks are modules; else with as many blocks, where the fewest values cross.
 fn aligned(model: &ModelGraph, crossing: &[i64], run: Run) -> Run {
-    let spare = run.length % run.period;
     let layer = |op: usize| model.ops()[op].layer;
-    let best = (0..=spare).min_by_key(|shift| {
+    let blocks = |shift: usize| (run.length - shift) / run.period;
+    let most = (run.length - 2 * run.period).min(run.period - 1);
+    let best = (0..=most).min_by_key(|shift| {
         let start = run.start + shift;
-        let is_inside_a_layer = start > 0 && layer(start) == layer(start - 1);
-        (is_inside_a_layer, crossing[start], *shift)
+        let is_inside_a_layer = start > 0 && layer(start).is_some() && layer(start) == layer(start - 1);
+        (is_inside_a_layer, std::cmp::Reverse(blocks(*shift)), crossing[start], *shift)
     });
-    Run { start: run.start + best.unwrap_or(0), length: run.length - spare, ..run }
+    let shift = best.unwrap_or(0);
+    Run { start: run.start + shift, length: blocks(shift) * run.period, ..run }
 }
 
 /// Cuts a stretch where the layer changes.
@@ -155,7 +157,8 @@ impl Folded {
     }
 
     /// The name of a class for people: the module that its operators have in common, with the first and last number of
-    /// its blocks: `h.0..11`; the operator's own name for a block of one.
+    /// its blocks: `h.0..11`; the operator's own name for a block of one, first and last operator where they
+    /// have no module in common.
     pub fn name(&self, model: &ModelGraph, class: usize) -> String {
         let blocks = &self.classes[class].blocks;
         self.name_of(model, blocks[0], blocks[blocks.len() - 1])
@@ -175,7 +178,7 @@ impl Folded {
     }
 }
 
-/// The longest path that all operators of a stretch begin with; the first operator's name where there is none.
+/// The longest path that all operators of a stretch begin with; where there is none, its first and last operator.
 fn module(model: &ModelGraph, ops: &Range<usize>) -> String {
     let names = &model.ops()[ops.clone()];
     let Some(first) = names.first() else { return String::new() };
@@ -187,5 +190,8 @@ fn module(model: &ModelGraph, ops: &Range<usize>) -> String {
         let same = common.iter().zip(op.name.split('.')).take_while(|(a, b)| *a == b).count();
         common.truncate(same);
     }
-    if common.is_empty() { first.name.clone() } else { common.join(".") }
+    match (common.is_empty(), names.last()) {
+        (true, Some(last)) => format!("{} … {}", first.name, last.name),
+        _ => common.join("."),
+    }
 }

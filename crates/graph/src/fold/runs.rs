@@ -40,12 +40,19 @@ pub(super) fn repeated_runs(model: &ModelGraph, classes: &[u32]) -> Vec<Run> {
     let mut taken = vec![false; classes.len()];
     let mut chosen: Vec<Run> = Vec::new();
     for run in candidates {
-        let Some(run) = free_part(run, &taken) else { continue };
+        let Some(run) = free_part(run, &taken).filter(|run| !is_inside_a_layer(model, run)) else { continue };
         taken[run.start..run.end()].iter_mut().for_each(|taken| *taken = true);
         chosen.push(run);
     }
     chosen.sort_by_key(|run| run.start);
     chosen
+}
+
+/// Whether a named layer holds the whole run: it is one module for people, and stays whole.
+fn is_inside_a_layer(model: &ModelGraph, run: &Run) -> bool {
+    let layers = model.ops()[run.start..run.end()].iter().map(|op| op.layer);
+    let first = model.ops()[run.start].layer;
+    first.is_some() && layers.into_iter().all(|layer| layer == first)
 }
 
 /// The first stretch of the run that nothing has taken, if it has two blocks.

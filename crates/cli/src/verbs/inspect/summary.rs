@@ -39,8 +39,10 @@ struct Tensor {
 struct Memory {
     dtype: Dtype,
     weight_bytes: Bytes,
-    /// Kept by one sample between its passes.
+    /// Kept by one sample between its passes, attention scores included.
     activation_bytes_per_sample: Bytes,
+    /// Attention scores among them, which a fused kernel does not keep.
+    attention_score_bytes_per_sample: Bytes,
 }
 
 /// A class of identical blocks.
@@ -88,10 +90,10 @@ impl Summary {
     /// For people; with every operator where `ops` is set.
     pub(super) fn text(&self, ops: bool) -> String {
         let mut text = String::new();
-        let active = match self.active_parameters == self.parameters {
-            true => String::new(),
-            false => format!(", of which a token uses {}", grouped(self.active_parameters)),
-        };
+        let mut active = String::new();
+        if self.active_parameters != self.parameters {
+            active = format!(", of which a token uses {}", grouped(self.active_parameters));
+        }
         let folded = self.blocks.len();
         let inputs: Vec<String> = self.inputs.iter().map(|input| format!("{} {}", input.name, input.ty)).collect();
         let _ = writeln!(text, "model        {}", self.model);
@@ -106,7 +108,11 @@ impl Summary {
         let _ = writeln!(text, "work         forward {forward}, backward {backward} a sample{}", self.per_token());
         for memory in &self.memory {
             let (weights, kept) = (memory.weight_bytes, memory.activation_bytes_per_sample);
-            let _ = writeln!(text, "memory {:<5} weights {weights}, activations {kept} a sample", memory.dtype);
+            let scores = match memory.attention_score_bytes_per_sample {
+                Bytes::ZERO => String::new(),
+                scores => format!(", of which attention scores {scores}"),
+            };
+            let _ = writeln!(text, "memory {:<5} weights {weights}, activations {kept} a sample{scores}", memory.dtype);
         }
         text.push_str(&self.table(ops));
         text
@@ -174,10 +180,22 @@ impl Memory {
         let kept: u128 =
             kept_values(model).into_iter().map(|id| u128::from(model.value(id).ty.bytes_in(1, dtype).get())).sum();
         let internal: u128 = model.op_ids().map(|op| u128::from(model.saved(op, 1).internal_elements)).sum();
-        let total = kept + internal * u128::from(dtype.size());
-        let activation_bytes_per_sample = Bytes::new(u64::try_from(total).unwrap_or(u64::MAX));
-        Self { dtype, weight_bytes, activation_bytes_per_sample }
+        let scores: u128 = model.op_ids().map(|op| kept_scores(model, op)).sum();
+        let size = u128::from(dtype.size());
+        let bytes = |total: u128| Bytes::new(u64::try_from(total).unwrap_or(u64::MAX));
+        Self {
+            dtype,
+            weight_bytes,
+            activation_bytes_per_sample: bytes(kept + internal * size),
+            attention_score_bytes_per_sample: bytes(scores * size),
+        }
     }
+}
+
+/// Scores that an attention keeps: all of them, or none where its kernel is fused.
+fn kept_scores(model: &ModelGraph, op: OpId) -> u128 {
+    let scores = model.attention_scores(op, 1);
+    if model.saved(op, 1).internal_elements >= scores { u128::from(scores) } else { 0 }
 }
 
 /// Values that operators keep for their backward passes, each once.
