@@ -2,6 +2,7 @@
 //!
 //! - [`cost`]: a ladder of cost models, from a datasheet roofline to measured device profiles; collectives; memory.
 //! - [`engine`]: discrete-event execution of a program in virtual time, with link sharing.
+//! - [`graph_step`]: the closed form of a training step of any operator graph, replicated or pipelined.
 //! - [`kernel`]: how long one kernel takes on one accelerator.
 //! - [`network`]: what collectives cost on nested domains and on irregular topologies.
 //! - [`placement`]: graphs of given costs on accelerators and CPU cores, for throughput or latency.
@@ -16,6 +17,7 @@ extern crate self as cutplane_sim;
 pub mod cost;
 pub mod engine;
 pub mod estimate;
+pub mod graph_step;
 pub mod kernel;
 pub mod network;
 pub mod placement;

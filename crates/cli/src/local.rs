@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use cutplane_graph::{ClusterSpec, DeviceGraph, DeviceSpec};
 use cutplane_runtime::devices::{Card, DeviceList, Place, Probe, local_cluster, probe};
-use cutplane_runtime::exec::RunOptions;
+use cutplane_runtime::exec::{RunOptions, Transfers};
 use cutplane_runtime::{Backend, OptimizerSettings};
 
 /// Which of Burn's back ends computes.
@@ -16,6 +16,25 @@ pub(crate) enum BackendChoice {
     Cpu,
     /// NVIDIA cards of this machine.
     Cuda,
+}
+
+/// How tensors go between ranks on one card.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransferChoice {
+    /// Handed over on the card, without a copy.
+    #[default]
+    OnDevice,
+    /// Through the host, as between cards without a link.
+    Staged,
+}
+
+impl From<TransferChoice> for Transfers {
+    fn from(choice: TransferChoice) -> Self {
+        match choice {
+            TransferChoice::OnDevice => Self::OnDevice,
+            TransferChoice::Staged => Self::Staged,
+        }
+    }
 }
 
 /// The devices of this machine that a verb computes on.

@@ -1,5 +1,7 @@
 //! `cutplane`: plan, predict, run and compare distributed training, from one binary. One verb a file in [`verbs`].
 
+#[cfg(feature = "runtime")]
+mod alone;
 mod context;
 #[cfg(feature = "runtime")]
 mod local;

@@ -24,6 +24,7 @@ mod row;
 mod rows_file;
 mod scoreboard;
 mod scoring;
+mod training_rows;
 
 pub use collective_rows::{CollectiveQuestion, CollectiveSetting, StatedFabric, predict_collective};
 pub use error::ScoreError;
@@ -47,3 +48,4 @@ pub use scoreboard::scoreboard;
 pub use scoring::{
     Confusion, GradeScore, Grades, Outcome, ScoredRow, SourceScore, Statistics, WorstRow, score_rows, summarise,
 };
+pub use training_rows::TrainingPredictor;

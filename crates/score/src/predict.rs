@@ -8,6 +8,7 @@ use crate::parse;
 use crate::prediction::{Origin, Predictor, RowPrediction, Skip};
 use crate::profile::Profile;
 use crate::row::{Row, Workload};
+use crate::training_rows::TrainingPredictor;
 
 /// Predicts a row by the predictor of its workload, with the calibrations of this build.
 ///
@@ -26,7 +27,8 @@ pub fn predict_with(row: &Row, profile: &Profile) -> Result<RowPrediction, Skip>
         Workload::Kernel => &Kernels { profile },
         Workload::Collective => &Collectives { profile },
         Workload::Inference => &InferencePredictor { profile },
-        Workload::Training | Workload::Other => {
+        Workload::Training => &TrainingPredictor { profile },
+        Workload::Other => {
             return Err(Skip::new("unknown-workload", format!("'{}'", row.workload_text)));
         }
     };

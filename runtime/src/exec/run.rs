@@ -81,15 +81,18 @@ impl Run {
     /// # Errors
     /// As [`Run::step`].
     pub fn warm_up(&mut self, until: WarmUp) -> Result<WarmedUp, RuntimeError> {
-        let mut steps = Vec::new();
-        while !until.is_over(&steps) && steps.len() < until.at_most {
-            steps.push(self.step()?.step_time);
+        let started = Instant::now();
+        let (mut steps, mut losses) = (Vec::new(), Vec::new());
+        while !until.is_over(&steps) && steps.len() < until.at_most && started.elapsed() < until.time {
+            let report = self.step()?;
+            steps.push(report.step_time);
+            losses.push(report.loss);
         }
         let agreed = until.is_over(&steps);
         self.order(Command::TrimPool)?;
         self.answers()?;
-        self.step()?;
-        Ok(WarmedUp { steps, agreed })
+        losses.push(self.step()?.loss);
+        Ok(WarmedUp { steps, losses, agreed })
     }
 
     /// What a record of this run should say of how it ran.

@@ -1,5 +1,7 @@
 //! What the clock of a rank measures on a device that works on its own.
 
+use std::time::Duration;
+
 use cutplane_units::Nanos;
 use serde::Serialize;
 
@@ -24,12 +26,14 @@ pub struct WarmUp {
     pub tolerance: f64,
     /// Steps after which it ends without agreement.
     pub at_most: usize,
+    /// Time after which it ends without agreement.
+    pub time: Duration,
 }
 
 impl Default for WarmUp {
-    /// 5%, and at most 40 steps.
+    /// 5%, and at most 40 steps or two minutes.
     fn default() -> Self {
-        Self { tolerance: 0.05, at_most: 40 }
+        Self { tolerance: 0.05, at_most: 40, time: Duration::from_secs(120) }
     }
 }
 
@@ -47,6 +51,8 @@ impl WarmUp {
 pub struct WarmedUp {
     /// Their times.
     pub steps: Vec<Nanos>,
+    /// The losses of all steps taken, that after the pool was trimmed included.
+    pub losses: Vec<f64>,
     /// Whether the last two agreed; otherwise the cap was reached, and what follows may still hold the choice of kernels.
     pub agreed: bool,
 }

@@ -1,7 +1,7 @@
 //! Measuring on a device that works on its own: many passes between two waits, as a step asks for them, and the time of
 //! waiting for nothing taken off.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cutplane_graph::OpId;
 
@@ -16,7 +16,7 @@ const PASSES: i64 = 16;
 /// What they may hold together, bytes.
 const HELD: i64 = 2 << 30;
 /// When the kernels of a case have been chosen: a single operator varies more than a step.
-const CHOSEN: WarmUp = WarmUp { tolerance: 0.2, at_most: 6 };
+const CHOSEN: WarmUp = WarmUp { tolerance: 0.2, at_most: 6, time: Duration::MAX };
 
 /// What `work` gives, and how long its device takes for it, ns.
 pub(super) fn timed<T>(backend: &Backend, work: impl FnOnce() -> T) -> Result<(T, f64), RuntimeError> {

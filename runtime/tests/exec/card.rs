@@ -108,9 +108,9 @@ fn a_warm_up_ends_by_agreement_or_by_its_cap() {
     let subject = subject("gpt-nano");
     let program = program(&subject, cut("single", 1, 1, 1, Schedule::FillDrain), RULE);
     let mut run = start(&subject, program, &twin_options(RULE, Transfers::OnDevice));
-    let warmed = run.warm_up(WarmUp { tolerance: f64::INFINITY, at_most: 9 }).expect("steps");
+    let warmed = run.warm_up(WarmUp { tolerance: f64::INFINITY, at_most: 9, ..WarmUp::default() }).expect("steps");
     assert_eq!((warmed.steps.len(), warmed.agreed, warmed.note()), (3, true, None), "the first step is no measure");
-    let warmed = run.warm_up(WarmUp { tolerance: -1.0, at_most: 2 }).expect("steps");
+    let warmed = run.warm_up(WarmUp { tolerance: -1.0, at_most: 2, ..WarmUp::default() }).expect("steps");
     assert_eq!((warmed.steps.len(), warmed.agreed), (2, false));
     assert!(warmed.note().is_some_and(|note| note.contains("no two successive steps of 2 agreed")));
     assert_eq!(run.step().expect("a step").step, 7, "each warm-up takes one more step");

@@ -84,6 +84,8 @@ pub struct StepEstimate {
     pub tokens: u64,
     /// Time that each stage computes or communicates in its passes, s.
     pub stage_busy: Vec<f64>,
+    /// Work of the passes of all micro-batches on the stage that finishes last.
+    pub work: Work,
 }
 
 impl StepEstimate {
@@ -152,6 +154,25 @@ impl<'a> Estimator<'a> {
         let context = Context { prices: self.prices(&pricer), pricer, exchange };
         let stages: Vec<Stage> = held.iter().map(|held| self.stage(&context, held)).collect();
         Ok(self.compose(&context, &stages, hop - exchange))
+    }
+
+    /// Forward and backward time of one repeated layer over one micro-batch, recomputation with the backward pass: of the
+    /// longest layer where they differ.
+    ///
+    /// # Errors
+    /// [`EstimateError`] for fields that do not fit together.
+    pub fn layer(&self, layout: &Layout) -> Result<(Predicted, Predicted), EstimateError> {
+        layout.validate()?;
+        let mesh = Mesh::new(layout, self.fabric, self.stack);
+        let slowdown = self.stack.sustained_slowdown;
+        let pricer = Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown };
+        let prices = self.prices(&pricer);
+        let layers = self.model.blocks.iter().zip(prices.iter()).filter(|(block, _)| block.is_layer);
+        let unit = |passes: &Passes| self.unit(&recomputed(*passes, layout, repeated_share(layout, 1), true), 0.0, 1.0);
+        let units = layers.map(|(_, passes)| unit(passes));
+        let longest = units.max_by(|a, b| (a.forward + a.backward).total_cmp(&(b.forward + b.backward)));
+        let within = |seconds: f64| Predicted::within(seconds, self.stack.spread);
+        Ok(longest.map_or((Predicted::ZERO, Predicted::ZERO), |unit| (within(unit.forward), within(unit.backward))))
     }
 
     /// Prices of one instance of each block.
@@ -256,6 +277,7 @@ impl<'a> Estimator<'a> {
             samples: layout.global_batch,
             tokens: layout.global_batch * self.model.sequence_length,
             stage_busy: stages.iter().map(|stage| m as f64 * stage.time.both()).collect(),
+            work: (stages[last].passes.forward + stages[last].passes.backward()) * m as f64,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::ops::{Add, AddAssign, Mul};
 
+use serde::Serialize;
+
 /// What a pass costs one rank, s.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Work {
     /// Matrix products, convolutions, recurrent steps.
     pub products: f64,

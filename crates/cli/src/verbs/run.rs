@@ -11,11 +11,11 @@ use cutplane_plan::{lower, read_plan};
 use cutplane_record::{Summary, Timeline};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::{Batches, TextData};
-use cutplane_runtime::exec::Run as Execution;
+use cutplane_runtime::exec::{Run as Execution, RunOptions};
 use cutplane_units::{Bytes, Nanos};
 use serde_json::json;
 
-use crate::local::LocalArgs;
+use crate::local::{LocalArgs, TransferChoice};
 use crate::{context, local, output, progress};
 
 /// What the model is trained on, and from which start.
@@ -74,6 +74,9 @@ pub(crate) struct Run {
     /// Where the ranks run [default: the devices that the plan names].
     #[command(flatten)]
     local: LocalArgs,
+    /// How tensors go between ranks on one card.
+    #[arg(long, value_enum, default_value_t)]
+    transfers: TransferChoice,
     /// Writes the median step as a Chrome/Perfetto trace.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -95,12 +98,16 @@ impl Run {
         let program = Arc::new(lower(&verified)?);
         let batches = Arc::new(self.data.batches(&model, plan.workload.global_batch)?);
         let optimizer = OptimizerSettings::new(plan.workload.optimizer, self.data.learning_rate);
-        let options = local::run_options(&places, optimizer, self.data.seed);
+        let options =
+            RunOptions { transfers: self.transfers.into(), ..local::run_options(&places, optimizer, self.data.seed) };
         let interrupt = progress::interrupt_flag()?;
         let mut run = Execution::start(Arc::new(model.clone()), Arc::clone(&program), batches, &options)?;
         let uniform = (loss_classes(&model) as f64).ln();
         if !self.json {
             println!("plan     {} on {}: {} ranks", plan.name, devices.name(), program.ranks.len());
+            for note in run.notes() {
+                println!("note     {note}");
+            }
             println!("loss     a uniform guess over the vocabulary would have {uniform:.3}");
         }
         let bar = progress::bar(self.steps as u64, "training");

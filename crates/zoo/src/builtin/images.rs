@@ -21,6 +21,7 @@ fn published(name: &str) -> (&'static str, u64) {
         "resnet200" => ("ResNet of 200 layers", 0),
         "resnext50" => ("ResNeXt of 50 layers, 32 x 4d", 25_028_904),
         "resnext101" => ("ResNeXt of 101 layers, 32 x 8d", 88_791_336),
+        "resnext101_32x4d" => ("ResNeXt of 101 layers, 32 x 4d", 44_177_704),
         "googlenet" => ("GoogLeNet without auxiliary classifiers", 6_624_904),
         "inception_v3" => ("Inception-v3 with its auxiliary classifier", 27_161_264),
         "mobilenet_v2" => ("MobileNetV2", 3_504_872),

@@ -38,7 +38,7 @@ const fn transformer(name: &'static str, body: Body, hidden: u64, patch: u64) ->
     Entry { patch, ..classifier(name, body, hidden) }
 }
 
-static ENTRIES: [Entry; 28] = [
+static ENTRIES: [Entry; 29] = [
     Entry { image: 28, channels: 1, classes: 10, ..classifier("mnist", alexnet::mnist, 32) },
     classifier("alexnet", alexnet::alexnet, 64),
     classifier("vgg11", vgg::vgg11, 64),
@@ -53,6 +53,7 @@ static ENTRIES: [Entry; 28] = [
     classifier("resnet200", resnet::resnet200, 64),
     classifier("resnext50", resnet::resnext50, 64),
     classifier("resnext101", resnet::resnext101, 64),
+    classifier("resnext101_32x4d", resnet::resnext101_32x4d, 64),
     classifier("googlenet", googlenet::googlenet, 64),
     Entry { image: 299, ..classifier("inception_v3", inception::inception_v3, 32) },
     classifier("mobilenet_v2", mobilenet::mobilenet_v2, 32),

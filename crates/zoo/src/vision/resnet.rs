@@ -116,3 +116,8 @@ pub(super) fn resnext50(net: &mut Net<'_>, x: ValueId) -> Added {
 pub(super) fn resnext101(net: &mut Net<'_>, x: ValueId) -> Added {
     resnet(net, x, Block::Bottleneck { groups: 32, group_width: 8 }, [3, 4, 23, 3])
 }
+
+/// 32 groups of 4 channels.
+pub(super) fn resnext101_32x4d(net: &mut Net<'_>, x: ValueId) -> Added {
+    resnet(net, x, Block::Bottleneck { groups: 32, group_width: 4 }, [3, 4, 23, 3])
+}

@@ -5,6 +5,7 @@
 //! and its outputs (which the vector-Jacobian product starts from), each value once; and, while an operator runs, that
 //! operator's workspace.
 
+mod forward;
 mod interval;
 mod program;
 

@@ -24,6 +24,7 @@ pub fn predict_peaks(
 /// Under [`MemoryModel::Profiled`] the total follows the runtime over the step: a gradient exists from the end of the
 /// first backward pass to the update, so the peak is the larger of the moment before (all micro-batches in flight, no
 /// gradients) and the time after (fewer in flight, gradients). Other totals, the planner's among them, count both at once.
+/// A rank without a backward pass holds what [`StageMemory::forward_only`] says.
 ///
 /// # Errors
 /// As [`predict_peaks`].
@@ -44,7 +45,11 @@ pub fn predict_memory(
             optimizer: workload.optimizer,
             in_flight: held.before.max(held.after),
         };
-        let all = StageMemory::new(plan.model(), &ops, stage, memory, plan.devices().device(rank.device))?;
+        let device = plan.devices().device(rank.device);
+        if !held.trains {
+            return StageMemory::forward_only(plan.model(), &ops, stage, memory, device);
+        }
+        let all = StageMemory::new(plan.model(), &ops, stage, memory, device)?;
         Ok(if memory.is_framework() { all } else { StageMemory { total: held.peak(&all), ..all } })
     };
     program.ranks.iter().map(rank_memory).collect()
@@ -57,21 +62,23 @@ struct InFlight {
     before: u64,
     /// Most after it.
     after: u64,
+    /// Whether there is a backward pass.
+    trains: bool,
 }
 
 impl InFlight {
     fn of(rank: &RankProgram) -> Self {
-        let (mut held, mut most, mut accumulated) = (0u64, Self::default(), false);
+        let (mut held, mut most) = (0u64, Self::default());
         for instruction in &rank.instructions {
             match instruction.action {
                 Action::Forward { .. } => held += 1,
                 Action::Backward { .. } => {
                     held = held.saturating_sub(1);
-                    accumulated = true;
+                    most.trains = true;
                 }
                 _ => {}
             }
-            let most = if accumulated { &mut most.after } else { &mut most.before };
+            let most = if most.trains { &mut most.after } else { &mut most.before };
             *most = held.max(*most);
         }
         most
@@ -133,8 +140,8 @@ mod tests {
             total: bytes(0),
         };
         // One micro-batch: 30 + 7 + 5 before, 40 after. Two at once, one later: 30 + 14 + 5 before, 40 + 7 + 5 after.
-        assert_eq!(InFlight { before: 1, after: 0 }.peak(&stage), bytes(42));
-        assert_eq!(InFlight { before: 2, after: 1 }.peak(&stage), bytes(52));
-        assert_eq!(InFlight { before: 9, after: 1 }.peak(&stage), bytes(98));
+        assert_eq!(InFlight { before: 1, after: 0, trains: true }.peak(&stage), bytes(42));
+        assert_eq!(InFlight { before: 2, after: 1, trains: true }.peak(&stage), bytes(52));
+        assert_eq!(InFlight { before: 9, after: 1, trains: true }.peak(&stage), bytes(98));
     }
 }

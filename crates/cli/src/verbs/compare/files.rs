@@ -43,6 +43,11 @@ pub(crate) fn rows(setting: &Setting<'_>, candidates: &[Candidate], measured: &[
     candidates.iter().zip(measured).filter_map(row).collect()
 }
 
+/// The back end of a measured record, and how it ran.
+fn backend(setting: &Setting<'_>, measured: &Measured) -> String {
+    std::iter::once(&setting.backend).chain(&measured.notes).cloned().collect::<Vec<_>>().join("; ")
+}
+
 /// Appends a predicted and a measured record for each plan.
 pub(crate) fn write_records(
     folder: &Path,
@@ -53,7 +58,7 @@ pub(crate) fn write_records(
     let mut records = Vec::new();
     for (candidate, measured) in candidates.iter().zip(measured) {
         records.push(setting.subject.predicted(&candidate.plan, &candidate.predicted, "simulator"));
-        let mut row = setting.subject.record(&candidate.plan, Source::Measured, &setting.backend);
+        let mut row = setting.subject.record(&candidate.plan, Source::Measured, &backend(setting, measured));
         row.peak_memory_bytes = measured.peak_memory.get();
         row.loss = measured.losses.last().copied();
         match measured.summary() {

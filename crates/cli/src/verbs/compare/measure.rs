@@ -1,17 +1,20 @@
-//! Runs every plan, interleaved, so that all of them see the same machine.
+//! Runs every plan: on cores interleaved, so that all of them see the same machine; on cards one after another, because their
+//! memory is that of one pool.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use cutplane_graph::{DeviceGraph, ModelGraph};
 use cutplane_plan::{Program, lower};
 use cutplane_record::{Summary, Timeline};
 use cutplane_runtime::data::Batches;
-use cutplane_runtime::exec::{Run, RunOptions};
+use cutplane_runtime::exec::{Run, RunOptions, StepReport};
 use cutplane_units::Bytes;
 
 use super::plans::Candidate;
+use crate::alone::measure_alone;
 use crate::{context, progress};
 
 /// What was measured of one plan.
@@ -24,11 +27,27 @@ pub(crate) struct Measured {
     pub(crate) losses: Vec<f64>,
     /// Timeline of every timed step.
     timelines: Vec<Timeline>,
-    /// Peak memory of the fullest rank over all steps.
+    /// Peak memory of the fullest rank over all steps; on a card over the timed ones, of the whole card.
     pub(crate) peak_memory: Bytes,
+    /// How it ran, where that is worth a word.
+    pub(crate) notes: Vec<String>,
 }
 
+/// A plan's time on cards ends after this.
+const TIME_ON_CARDS: Duration = Duration::from_secs(600);
+
 impl Measured {
+    fn new(program: Arc<Program>) -> Self {
+        let (steps_ns, losses, timelines, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { program, steps_ns, losses, timelines, peak_memory: Bytes::ZERO, notes }
+    }
+
+    fn timed(&mut self, report: StepReport) {
+        self.peak_memory = self.peak_memory.max(report.timeline.max_peak_memory());
+        self.steps_ns.push(report.timeline.makespan().as_f64());
+        self.timelines.push(report.timeline);
+    }
+
     /// Order statistics of the step time; `None` before the first timed step.
     pub(crate) fn summary(&self) -> Option<Summary> {
         Summary::of(&self.steps_ns)
@@ -50,26 +69,52 @@ pub(crate) struct Rounds {
     pub(crate) timed: usize,
 }
 
-/// Runs all candidates round-robin: in every round each plan takes one step, in rotating order. An interrupt ends after
-/// the step in hand; what was measured until then is returned.
-pub(crate) fn measure(
-    candidates: &[Candidate],
-    model: &Arc<ModelGraph>,
-    devices: &DeviceGraph,
-    batches: &Arc<Batches>,
-    options: &RunOptions,
-    rounds: &Rounds,
-    interrupt: &AtomicBool,
-) -> Result<Vec<Measured>> {
-    let mut running = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        let verified = context::verified(&candidate.plan, model, devices)?;
+/// What all plans run with.
+pub(crate) struct Bench<'a> {
+    pub(crate) model: &'a Arc<ModelGraph>,
+    pub(crate) devices: &'a DeviceGraph,
+    pub(crate) batches: &'a Arc<Batches>,
+    /// Its flag ends the measurement after the step in hand; what was measured until then is returned.
+    pub(crate) options: &'a RunOptions,
+}
+
+impl Bench<'_> {
+    fn start(&self, candidate: &Candidate) -> Result<(Run, Measured)> {
+        let verified = context::verified(&candidate.plan, self.model, self.devices)?;
         let program = Arc::new(lower(&verified)?);
-        let run = Run::start(Arc::clone(model), Arc::clone(&program), Arc::clone(batches), options)
+        let run = Run::start(Arc::clone(self.model), Arc::clone(&program), Arc::clone(self.batches), self.options)
             .with_context(|| format!("starting plan '{}'", candidate.plan.name))?;
-        let (steps_ns, losses, timelines) = (Vec::new(), Vec::new(), Vec::new());
-        running.push((run, Measured { program, steps_ns, losses, timelines, peak_memory: Bytes::ZERO }));
+        Ok((run, Measured::new(program)))
     }
+}
+
+/// Runs the candidates one after another, each until two successive steps agree, then timed.
+pub(crate) fn measure_in_turn(candidates: &[Candidate], bench: &Bench<'_>, timed: usize) -> Result<Vec<Measured>> {
+    let bar = progress::bar(candidates.len() as u64, "running the plans");
+    let mut all = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        bar.set_message(candidate.plan.name.clone());
+        let (mut run, mut measured) = bench.start(candidate)?;
+        let alone =
+            measure_alone(&mut run, timed, TIME_ON_CARDS).with_context(|| format!("plan '{}'", candidate.plan.name))?;
+        alone.timed.into_iter().for_each(|report| measured.timed(report));
+        (measured.losses, measured.notes) = (alone.losses, alone.notes);
+        all.push(measured);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(all)
+}
+
+/// Runs all candidates round-robin: in every round each plan takes one step, in rotating order.
+pub(crate) fn measure_interleaved(
+    candidates: &[Candidate],
+    bench: &Bench<'_>,
+    rounds: &Rounds,
+) -> Result<Vec<Measured>> {
+    let mut running = candidates.iter().map(|candidate| bench.start(candidate)).collect::<Result<Vec<_>>>()?;
+    running.iter_mut().for_each(|(run, measured)| measured.notes = run.notes());
+    let interrupt = &bench.options.stop;
     let total = rounds.warm_up + rounds.timed;
     let bar = progress::bar((total * candidates.len()) as u64, "running the plans");
     'rounds: for round in 0..total {
@@ -85,8 +130,7 @@ pub(crate) fn measure(
             measured.losses.push(report.loss);
             measured.peak_memory = measured.peak_memory.max(report.timeline.max_peak_memory());
             if round >= rounds.warm_up {
-                measured.steps_ns.push(report.timeline.makespan().as_f64());
-                measured.timelines.push(report.timeline);
+                measured.timed(report);
             }
             bar.inc(1);
         }

@@ -16,18 +16,19 @@ use cutplane_report::{CompareRow, CompareSummary, compare_table};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::Batches;
 use cutplane_runtime::devices::Place;
+use cutplane_runtime::exec::RunOptions;
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::planner::{PlanOutcome, Problem, SearchSpace};
 use serde_json::json;
 
 use crate::context::{ModelArgs, WorkArgs};
-use crate::local::LocalArgs;
+use crate::local::{LocalArgs, TransferChoice};
 use crate::pricing::Pricing;
 use crate::records::Subject;
 use crate::verbs::models::grouped;
 use crate::verbs::plan::proof;
 use crate::verbs::run::{DataArgs, loss_classes};
-use crate::{local, output, pricing, progress};
+use crate::{context, local, output, pricing, progress};
 
 use measure::Measured;
 use plans::Candidate;
@@ -59,9 +60,16 @@ pub(crate) struct Compare {
     /// Timed steps of each plan.
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Steps of each plan that are run first and not timed.
-    #[arg(long, default_value_t = 2)]
-    warm_up: usize,
+    /// Steps of each plan that are run first and not timed [default: 2; on cards, where plans then run
+    /// one after another, until two successive steps agree].
+    #[arg(long)]
+    warm_up: Option<usize>,
+    /// Element type of the computation; weights and optimizer stay in f32.
+    #[arg(long, default_value = "f32", value_parser = context::parse_precision, value_name = "f32|bf16|f16")]
+    precision: Dtype,
+    /// How tensors go between ranks on one card.
+    #[arg(long, value_enum, default_value_t)]
+    transfers: TransferChoice,
     /// Prices from this device profile.
     #[arg(long, value_name = "FILE", conflicts_with = "fresh_profile")]
     profile: Option<PathBuf>,
@@ -137,7 +145,7 @@ impl Compare {
             memory,
             global_batch: self.work.batch,
             optimizer: self.work.optimizer,
-            precision: Dtype::F32,
+            precision: self.precision,
             limits: SearchSpace::default(),
         }
     }
@@ -171,12 +179,20 @@ impl Compare {
         println!("chosen   {}: {}", outcome.plan.name, proof(outcome));
     }
 
-    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], interrupt: &AtomicBool) -> Result<Vec<Measured>> {
+    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], interrupt: &Arc<AtomicBool>) -> Result<Vec<Measured>> {
         let optimizer = OptimizerSettings::new(self.work.optimizer, self.data.learning_rate);
-        let options = local::run_options(&inputs.places, optimizer, self.data.seed);
-        let rounds = measure::Rounds { warm_up: self.warm_up, timed: self.steps };
-        let Inputs { model, devices, batches, .. } = inputs;
-        measure::measure(candidates, model, devices, batches, &options, &rounds, interrupt)
+        let options = RunOptions {
+            transfers: self.transfers.into(),
+            stop: Arc::clone(interrupt),
+            ..local::run_options(&inputs.places, optimizer, self.data.seed)
+        };
+        let Inputs { model, devices, batches, places, .. } = inputs;
+        let bench = measure::Bench { model, devices, batches, options: &options };
+        if places.iter().any(|place| place.card().is_some()) && self.warm_up.is_none() {
+            return measure::measure_in_turn(candidates, &bench, self.steps);
+        }
+        let rounds = measure::Rounds { warm_up: self.warm_up.unwrap_or(2), timed: self.steps };
+        measure::measure_interleaved(candidates, &bench, &rounds)
     }
 
     fn show(&self, rows: &[CompareRow], measured: &[Measured], folder: &Path) -> Result<()> {

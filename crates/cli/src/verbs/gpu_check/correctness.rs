@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use cutplane_graph::{Dtype, ParamId};
-use cutplane_runtime::exec::{RankTensors, Run};
+use cutplane_runtime::exec::{RankTensors, Run, Transfers};
 use serde::Serialize;
 
 use super::journal::Journal;
 use super::table::append_row;
-use super::work::{Target, Trial, cores};
+use super::work::{Passes, Target, Trial, cores};
 use crate::pricing;
 
 /// Largest relative difference of losses, and of gradients: the norm of the difference over the norm. The products of
@@ -89,7 +89,7 @@ pub(crate) fn run(target: Target, folder: &Path, journal: &mut Journal) -> Resul
 
 fn one_step(trial: &Trial, name: &str) -> Result<(f64, Vec<RankTensors>)> {
     let plan = trial.plan(name, &pricing::datasheet())?;
-    let mut run = trial.start(&plan, SEED)?;
+    let mut run = trial.start(&plan, Passes::Training, Transfers::OnDevice, SEED)?;
     let (report, gradients) = Run::step_with_gradients(&mut run)?;
     Ok((report.loss, gradients))
 }

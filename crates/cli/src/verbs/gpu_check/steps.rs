@@ -1,17 +1,19 @@
 //! Item c: predicted against measured step time and peak memory.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use cutplane_graph::Dtype;
 use cutplane_plan::Plan;
 use cutplane_record::{Measurement, Provenance, Source, Summary, append_measurements};
+use cutplane_runtime::exec::Transfers;
 use cutplane_units::Bytes;
 
 use super::journal::Journal;
 use super::rates::PROFILE;
-use super::work::{Target, Trial};
+use super::work::{Passes, Target, Trial};
+use crate::alone::measure_alone;
 use crate::local;
 use crate::pricing::{self, Pricing};
 use crate::records::Subject;
@@ -19,10 +21,6 @@ use crate::records::Subject;
 /// File of predictions and measurements.
 pub(crate) const RECORDS: &str = "records.csv";
 const SEED: u64 = 17;
-/// Steps that are run before the clock is trusted, at most; kernels are compiled and chosen in the first.
-const WARM_UPS: usize = 12;
-/// Two successive steps that differ by less than this share end the warm-up.
-const AGREEMENT: f64 = 0.05;
 const TIMED: usize = 8;
 /// A case ends after this time with the steps that it has.
 const CASE_TIME: Duration = Duration::from_secs(40);
@@ -34,29 +32,60 @@ struct Case {
     precision: Dtype,
     plan: &'static str,
     ranks: usize,
+    passes: Passes,
+    transfers: Transfers,
 }
 
-/// The cases, the most telling first: every model alone on the card, then other batch sizes, then several ranks.
+impl Case {
+    fn training(work: Work, precision: Dtype, (plan, ranks): PlanOf) -> Self {
+        let (model, tokens, batch) = work;
+        let (passes, transfers) = (Passes::Training, Transfers::OnDevice);
+        Self { model, tokens, batch, precision, plan, ranks, passes, transfers }
+    }
+
+    fn name(&self) -> String {
+        let Self { model, tokens, batch, precision, plan, .. } = self;
+        let what = if self.passes == Passes::Inference { " inference" } else { "" };
+        let how = if self.transfers == Transfers::Staged { " staged" } else { "" };
+        format!("{model} {tokens} tokens x {batch} {precision} {plan}{what}{how}")
+    }
+}
+
+/// A model, tokens a sample, samples a step.
+type Work = (&'static str, u64, u64);
+/// A plan with the ranks that it takes.
+type PlanOf = (&'static str, usize);
+
+/// The cases, the most telling first: every model alone on the card, training and inference, then several ranks, with tensors
+/// handed over on the card and staged through the host, then other batch sizes.
 fn cases(target: Target) -> Vec<Case> {
-    let case = |(model, tokens, batch), precision, (plan, ranks)| Case { model, tokens, batch, precision, plan, ranks };
     if target == Target::Rehearsal {
-        let plans = [("single", 1), ("dp2", 2), ("pp4-1f1b-m4", 4)];
-        return plans.map(|plan| case(("gpt-nano", 64, 4), Dtype::F32, plan)).into_iter().collect();
+        let work = ("gpt-nano", 64, 4);
+        let train = |plan| Case::training(work, Dtype::F32, plan);
+        let inference = Case { passes: Passes::Inference, ..train(("pp4-1f1b-m4", 4)) };
+        return vec![train(("single", 1)), train(("dp2", 2)), train(("pp4-1f1b-m4", 4)), inference];
     }
     let mut cases = Vec::new();
-    let mut add = |works: &[(&'static str, u64, u64)], plans: &[(&'static str, usize)]| {
+    let mut add = |works: &[Work], plans: &[PlanOf], passes, transfers| {
         for plan in plans {
             for work in works {
-                cases.extend([Dtype::F32, Dtype::Bf16].map(|precision| case(*work, precision, *plan)));
+                let case = |precision| Case { passes, transfers, ..Case::training(*work, precision, *plan) };
+                cases.extend([Dtype::F32, Dtype::Bf16].map(case));
             }
         }
     };
-    add(&[("gpt2", 1024, 8), ("bert-base", 128, 32), ("gpt2-medium", 1024, 4)], &[("single", 1)]);
-    add(&[("gpt2", 1024, 4), ("bert-base", 128, 64), ("gpt2-medium", 1024, 8)], &[("single", 1)]);
+    let (training, inference) = (Passes::Training, Passes::Inference);
+    let (handed, staged) = (Transfers::OnDevice, Transfers::Staged);
+    let models = [("gpt2", 1024, 8), ("bert-base", 128, 32), ("gpt2-medium", 1024, 4)];
     let shared = [("dp2", 2), ("pp2-1f1b-m4", 2), ("pp4-1f1b-m4", 4), ("dp4", 4)];
-    add(&[("gpt2", 1024, 8), ("bert-base", 128, 32)], &shared);
-    add(&[("gpt2", 1024, 16), ("bert-base", 128, 8)], &[("single", 1)]);
-    add(&[("gpt2-medium", 1024, 8)], &shared);
+    add(&models, &[("single", 1)], training, handed);
+    add(&models, &[("single", 1)], inference, handed);
+    add(&models[..2], &shared[..2], training, handed);
+    add(&models[..2], &shared[..2], training, staged);
+    add(&[("gpt2", 1024, 4), ("bert-base", 128, 64), ("gpt2-medium", 1024, 8)], &[("single", 1)], training, handed);
+    add(&models[..2], &shared[2..], training, handed);
+    add(&[("gpt2", 1024, 16), ("bert-base", 128, 8)], &[("single", 1)], training, handed);
+    add(&[("gpt2-medium", 1024, 8)], &shared, training, handed);
     cases
 }
 
@@ -64,10 +93,9 @@ fn cases(target: Target) -> Vec<Case> {
 pub(crate) fn run(target: Target, folder: &Path, journal: &mut Journal) -> Result<()> {
     let provenance = Provenance::capture();
     for case in cases(target) {
-        let Case { model, tokens, batch, precision, plan, ranks } = case;
-        let name = format!("{model} {tokens} tokens x {batch} {precision} {plan}");
         let time = journal.left().min(CASE_TIME);
-        journal.case(&name, || {
+        journal.case(&case.name(), || {
+            let Case { model, tokens, batch, precision, ranks, .. } = case;
             let trial = Trial::new(&target.ranks(ranks)?, model, tokens, batch, precision)?;
             // What an earlier case has left in the pool is neither measured nor in the way.
             local::backend(trial.places[0]).trim_pool();
@@ -78,8 +106,9 @@ pub(crate) fn run(target: Target, folder: &Path, journal: &mut Journal) -> Resul
 }
 
 fn measure(trial: &Trial, case: &Case, folder: &Path, provenance: &Provenance, time: Duration) -> Result<()> {
+    let inference = if case.passes == Passes::Inference { "-inference" } else { "" };
     let subject = Subject {
-        experiment: "gpu-check".to_owned(),
+        experiment: format!("gpu-check{inference}"),
         model: &trial.model,
         devices: &trial.devices,
         sequence_length: case.tokens,
@@ -89,14 +118,17 @@ fn measure(trial: &Trial, case: &Case, folder: &Path, provenance: &Provenance, t
     let (plan, prices) = priced(trial, case.plan, &folder.join(PROFILE))?;
     let mut records = Vec::new();
     for (origin, pricing) in &prices {
-        records.push(subject.predicted(&plan, &trial.predict(&plan, pricing)?, origin));
+        records.push(subject.predicted(&plan, &trial.predict(&plan, case.passes, pricing)?, origin));
     }
-    let (steps, memory, loss) = steps(trial, &plan, time)?;
+    let mut run = trial.start(&plan, case.passes, case.transfers, SEED)?;
+    let measured = measure_alone(&mut run, TIMED, time)?;
+    let steps: Vec<f64> = measured.timed.iter().map(|report| report.step_time.as_f64()).collect();
     let Some(summary) = Summary::of(&steps) else { bail!("not one timed step in {} s", time.as_secs()) };
-    let backend = local::backend_names(&trial.places);
+    let backend = [vec![local::backend_names(&trial.places)], measured.notes].concat().join("; ");
     let mut row: Measurement = subject.record(&plan, Source::Measured, &backend).with_summary(&summary);
-    row.peak_memory_bytes = memory.get();
-    row.loss = Some(loss);
+    let memory = measured.timed.iter().map(|report| report.timeline.max_peak_memory()).max();
+    row.peak_memory_bytes = memory.map_or(0, Bytes::get);
+    row.loss = measured.losses.last().copied();
     records.push(row);
     Ok(append_measurements(&folder.join(RECORDS), &records)?)
 }
@@ -116,27 +148,4 @@ fn priced(trial: &Trial, name: &str, profile: &Path) -> Result<(Plan, Vec<(&'sta
         }
     }
     Ok((trial.plan(name, &prices[0].1)?, prices))
-}
-
-/// Step times after the warm-up, ns; peak memory of the fullest rank; the last loss.
-fn steps(trial: &Trial, plan: &Plan, time: Duration) -> Result<(Vec<f64>, Bytes, f64)> {
-    let started = Instant::now();
-    let mut run = trial.start(plan, SEED)?;
-    let mut last = f64::INFINITY;
-    for _ in 0..WARM_UPS {
-        let step = run.step()?.step_time.as_f64();
-        let agrees = (step - last).abs() < AGREEMENT * last;
-        last = step;
-        if agrees || started.elapsed() >= time {
-            break;
-        }
-    }
-    let (mut times, mut memory, mut loss) = (Vec::new(), Bytes::ZERO, 0.0);
-    while times.len() < TIMED && (times.is_empty() || started.elapsed() < time) {
-        let report = run.step()?;
-        times.push(report.step_time.as_f64());
-        memory = memory.max(report.timeline.max_peak_memory());
-        loss = report.loss;
-    }
-    Ok((times, memory, loss))
 }

@@ -5,17 +5,36 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use cutplane_graph::{DeviceGraph, Dtype, ModelGraph, ModelSource, Overrides};
-use cutplane_plan::{Optimizer, Plan, lower};
+use cutplane_plan::{Optimizer, Plan, Program, lower};
 use cutplane_record::Timeline;
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::{Batches, TextData};
 use cutplane_runtime::devices::Place;
-use cutplane_runtime::exec::Run;
+use cutplane_runtime::exec::{Run, RunOptions, Transfers};
+use cutplane_sim::engine::simulate;
 use cutplane_sim::planner::{Problem, SearchSpace, named_plan};
 
 use crate::pricing::{self, Pricing};
-use crate::verbs::plan::predict;
 use crate::{context, local};
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Passes {
+    /// Forward, backward, update.
+    #[default]
+    Training,
+    /// Forward only.
+    Inference,
+}
+
+impl Passes {
+    fn of(self, program: Program) -> Program {
+        match self {
+            Self::Training => program,
+            Self::Inference => program.forward_only(),
+        }
+    }
+}
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,18 +125,23 @@ impl Trial {
         Ok(named_plan(&problem, pricing.cost(), name)?)
     }
 
-    /// What the plan is predicted to take.
-    pub(crate) fn predict(&self, plan: &Plan, pricing: &Pricing) -> Result<Timeline> {
-        predict(plan, &self.model, &self.devices, pricing)
+    /// What a step of the plan is predicted to take.
+    pub(crate) fn predict(&self, plan: &Plan, passes: Passes, pricing: &Pricing) -> Result<Timeline> {
+        let verified = context::verified(plan, &self.model, &self.devices)?;
+        let program = passes.of(lower(&verified)?);
+        Ok(simulate(&verified, &program, pricing.cost(), pricing.memory())?)
     }
 
     /// Starts the plan on the built-in text.
-    pub(crate) fn start(&self, plan: &Plan, seed: u64) -> Result<Run> {
+    pub(crate) fn start(&self, plan: &Plan, passes: Passes, transfers: Transfers, seed: u64) -> Result<Run> {
         let verified = context::verified(plan, &self.model, &self.devices)?;
-        let program = Arc::new(lower(&verified)?);
+        let program = Arc::new(passes.of(lower(&verified)?));
         let text = TextData::from_text("the built-in text", cutplane_zoo::DEFAULT_TEXT)?;
         let batches = Arc::new(Batches::new(Arc::new(text), &self.model, self.batch, seed)?);
-        let options = local::run_options(&self.places, OptimizerSettings::new(Optimizer::AdamW, 1e-3), seed);
+        let options = RunOptions {
+            transfers,
+            ..local::run_options(&self.places, OptimizerSettings::new(Optimizer::AdamW, 1e-3), seed)
+        };
         Run::start(Arc::clone(&self.model), program, batches, &options)
             .with_context(|| format!("starting plan '{}'", plan.name))
     }

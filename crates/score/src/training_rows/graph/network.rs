@@ -1,0 +1,97 @@
+//! The networks that rows name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use cutplane_graph::{ModelGraph, ModelSource, Overrides};
+
+use super::gnmt;
+use crate::prediction::Skip;
+use crate::row::Row;
+
+/// A network and what its samples hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    /// Its operators.
+    pub(crate) graph: Arc<ModelGraph>,
+    /// Tokens that a sample counts, source and target together, of networks over text.
+    pub(crate) tokens_per_sample: Option<f64>,
+}
+
+/// What names contain, letters and digits alone, and the zoo's model; the first match counts.
+const NETWORKS: [(&str, &str); 31] = [
+    ("resnext10132x4d", "resnext101_32x4d"),
+    ("resnext10132x8d", "resnext101"),
+    ("resnext5032x4d", "resnext50"),
+    ("resnext50", "resnext50"),
+    ("resnet18", "resnet18"),
+    ("resnet34", "resnet34"),
+    ("resnet50", "resnet50"),
+    ("resnet101", "resnet101"),
+    ("resnet152", "resnet152"),
+    ("resnet200", "resnet200"),
+    ("inceptionv1", "googlenet"),
+    ("googlenet", "googlenet"),
+    ("inceptionv3", "inception_v3"),
+    ("vgg11", "vgg11"),
+    ("vgg13", "vgg13"),
+    ("vgg16", "vgg16"),
+    ("vgg19", "vgg19"),
+    ("alexnet", "alexnet"),
+    ("densenet121", "densenet121"),
+    ("densenet161", "densenet161"),
+    ("squeezenet11", "squeezenet1_1"),
+    ("squeezenet", "squeezenet1_0"),
+    ("mobilenetv2", "mobilenet_v2"),
+    ("amoebanetd18256", "amoebanetd-18-256"),
+    ("amoebanetd18416", "amoebanetd-18-416"),
+    ("unet564", "unet-5-64"),
+    ("unet672", "unet-6-72"),
+    ("vitb16", "vit_b_16"),
+    ("vitb32", "vit_b_32"),
+    ("vitl16", "vit_l_16"),
+    ("mnist", "mnist"),
+];
+
+/// Variants that a name of the table above does not stand for.
+const VARIANTS: [&str; 6] = ["seresne", "ssd", "maskrcnn", "fasterrcnn", "deeplab", "inceptionresnet"];
+
+/// The network of a row, built once a name.
+///
+/// # Errors
+/// [`Skip`] `unsupported-network` for names that stand for no graph of the zoo.
+pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
+    let plain: String = row.model.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+    if plain.contains("gnmt") {
+        let graph = built("gnmt-v2", || gnmt::graph().map_err(|error| impossible(&error)))?;
+        return Ok(Network { graph, tokens_per_sample: Some(gnmt::TOKENS_PER_SAMPLE) });
+    }
+    let variant = VARIANTS.iter().any(|variant| plain.contains(variant));
+    let found = NETWORKS.iter().find(|(part, _)| plain.contains(part)).filter(|_| !variant);
+    let Some((_, zoo)) = found else {
+        return Err(Skip::new("unsupported-network", format!("'{}' ({name}) is no graph of the zoo", row.model)));
+    };
+    let graph = built(zoo, || {
+        let source =
+            ModelSource::BuiltIn { name: (*zoo).to_owned(), overrides: Overrides::default(), sequence_length: 1 };
+        cutplane_zoo::build(&source).map_err(|error| impossible(&error))
+    })?;
+    Ok(Network { graph, tokens_per_sample: None })
+}
+
+fn impossible(error: &dyn std::fmt::Display) -> Skip {
+    Skip::new("impossible-network", error.to_string())
+}
+
+/// Graphs by name: many rows name the same few.
+static GRAPHS: LazyLock<Mutex<HashMap<String, Arc<ModelGraph>>>> = LazyLock::new(Mutex::default);
+
+fn built(name: &str, build: impl FnOnce() -> Result<ModelGraph, Skip>) -> Result<Arc<ModelGraph>, Skip> {
+    let mut known = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(graph) = known.get(name) {
+        return Ok(graph.clone());
+    }
+    let graph = Arc::new(build()?);
+    known.insert(name.to_owned(), graph.clone());
+    Ok(graph)
+}

@@ -1,0 +1,105 @@
+//! Pipelines of operator graphs.
+
+use std::ops::Range;
+
+use cutplane_graph::ModelGraph;
+use cutplane_sim::graph_step::{
+    Checkpoint, GpipeStep, GraphStack, GraphStepError, OperatorCharge, balanced_stages, pipeline,
+};
+
+use super::setting::GraphRow;
+use crate::parse::{self, Recompute};
+use crate::prediction::Skip;
+use crate::row::Row;
+
+/// A row's pipeline: GPipe's schedule, with the stages that the row states or balanced ones.
+#[derive(Debug)]
+pub(super) struct Plan {
+    stages: u64,
+    stated: Option<Vec<Range<usize>>>,
+    checkpoint: Checkpoint,
+    micro_batches: u64,
+}
+
+impl Plan {
+    /// The pipeline of a row; `None` for one stage that keeps everything.
+    pub(super) fn of(row: &Row, graph: &ModelGraph, stages: u64, micro_batches: u64) -> Result<Option<Self>, Skip> {
+        let checkpoint = match parse::recompute(&row.recompute)? {
+            None | Some(Recompute::None) => Checkpoint::Never,
+            Some(Recompute::FullExceptLast) => Checkpoint::ExceptLast,
+            Some(Recompute::Full) => Checkpoint::Always,
+            Some(other) => return Err(Skip::new("unsupported-recompute", format!("{other:?} of unlike operators"))),
+        };
+        if stages == 1 && checkpoint == Checkpoint::Never {
+            return Ok(None);
+        }
+        if stages as usize > graph.ops().len() {
+            return Err(Skip::new("impossible-stages", format!("{stages} stages of {} operators", graph.ops().len())));
+        }
+        let stated = balance(&row.notes).filter(|counts| counts.len() as u64 == stages);
+        let stated = stated.and_then(|counts| ranges(graph, &counts));
+        Ok(Some(Self { stages, stated, checkpoint, micro_batches }))
+    }
+
+    pub(super) const fn stages(&self) -> u64 {
+        self.stages
+    }
+
+    /// Time of all passes, s.
+    pub(super) fn seconds(
+        &self,
+        row: &GraphRow,
+        charges: &[OperatorCharge],
+        stack: &GraphStack,
+    ) -> Result<f64, GraphStepError> {
+        let balanced;
+        let stages = if let Some(stated) = &self.stated {
+            stated
+        } else {
+            balanced = balanced_stages(charges, self.stages as usize, &row.gpu, stack);
+            &balanced
+        };
+        let step = GpipeStep {
+            stages,
+            micro_batches: self.micro_batches,
+            checkpoint: self.checkpoint,
+            activation_bytes: row.numerics.activation_bytes,
+            link: row.link() * stack.exchange_speed,
+        };
+        pipeline(&row.network.graph, row.micro_batch, charges, &step, &row.gpu, stack)
+    }
+}
+
+/// Layers of each stage: `balance [9,15]`.
+fn balance(notes: &str) -> Option<Vec<usize>> {
+    let (_, rest) = notes.split_once("balance [")?;
+    let (list, _) = rest.split_once(']')?;
+    list.split(',').map(|count| count.trim().parse().ok().filter(|count| *count > 0)).collect()
+}
+
+/// Operators of stages that are counted in layers of the framework: the graph's own repeated layers with what stands before
+/// and after them where these are as many, else layers as even shares of the operators. The loss stays with the last.
+fn ranges(graph: &ModelGraph, counts: &[usize]) -> Option<Vec<Range<usize>>> {
+    let total: usize = counts.iter().sum();
+    let starts = layer_starts(graph);
+    let operators = graph.ops().len();
+    let mut ends = Vec::with_capacity(counts.len());
+    let mut layers = 0;
+    for count in counts {
+        layers += count;
+        ends.push(if starts.len() == total {
+            starts.get(layers).copied().unwrap_or(operators)
+        } else {
+            (operators as f64 * layers as f64 / total as f64).round() as usize
+        });
+    }
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    let stages: Vec<Range<usize>> = begins.zip(ends.iter().copied()).map(|(start, end)| start..end).collect();
+    stages.iter().all(|stage| stage.start < stage.end).then_some(stages)
+}
+
+/// First operators of each run of operators of one layer, or of none.
+fn layer_starts(graph: &ModelGraph) -> Vec<usize> {
+    let layers: Vec<Option<u32>> = graph.ops().iter().map(|op| op.layer).collect();
+    (0..layers.len()).filter(|at| *at == 0 || layers[*at] != layers[at - 1]).collect()
+}

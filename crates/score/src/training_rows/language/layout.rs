@@ -1,0 +1,205 @@
+//! The layout of a row.
+
+use cutplane_graph::{Architecture, DeviceSpec};
+use cutplane_plan::Optimizer;
+use cutplane_sim::estimate::{
+    AttentionKernel, GradientSync, Layout, Offload, PipelineSchedule, Precision, Recompute, Zero, ZeroStage,
+};
+use cutplane_sim::kernel;
+
+use crate::parse::{self, AttentionChoice, Degrees, Products, SoftwareFamily, words::says};
+use crate::prediction::{Origin, Skip, TraceEntry};
+use crate::row::Row;
+
+/// A layout and what had to be assumed for it.
+#[derive(Clone, Debug)]
+pub(super) struct RowLayout {
+    pub(super) layout: Layout,
+    pub(super) trace: Vec<TraceEntry>,
+}
+
+/// The layout that a row describes.
+///
+/// # Errors
+/// [`Skip`] where a column is not understood, or degrees and batch do not fit together.
+pub(super) fn layout(row: &Row, device: &DeviceSpec) -> Result<RowLayout, Skip> {
+    let degrees = parse::degrees(row)?;
+    let family = parse::software(&row.framework).family;
+    let mut trace: Vec<TraceEntry> =
+        degrees.assumed.iter().map(|column| assumed("column", (*column).to_owned())).collect();
+    let sharding = parse::sharding(&row.zero_stage_or_fsdp)?.unwrap_or_default();
+    let precision = precision(row, device, &mut trace)?;
+    let layout = Layout {
+        dp: degrees.dp,
+        tp: degrees.tp,
+        pp: degrees.pp,
+        cp: degrees.cp,
+        ep: degrees.ep,
+        sequence_parallel: sequence_parallel(row, &degrees, family, &mut trace)?,
+        zero: Zero {
+            stage: stage(sharding.stage),
+            shard_group: sharding.group.filter(|group| divides(*group, &degrees)),
+        },
+        recompute: recompute(row, family, &mut trace)?,
+        micro_batch: degrees.micro_batch,
+        global_batch: degrees.global_batch,
+        precision,
+        attention: attention(row, family, device, &mut trace)?,
+        gradient_sync: GradientSync::AllReduce { overlapped: sharding.overlapped },
+        offload: if says(&row.notes.to_ascii_lowercase(), &["optimizer offload", "cpu offload"]) {
+            Offload::Optimizer
+        } else {
+            Offload::None
+        },
+        optimizer: Optimizer::AdamW,
+        ..Layout::default()
+    };
+    Ok(RowLayout { layout: scheduled(row, layout, &degrees, &mut trace), trace })
+}
+
+fn assumed(name: &'static str, value: impl Into<String>) -> TraceEntry {
+    TraceEntry { name: name.into(), value: value.into(), origin: Origin::Assumed }
+}
+
+fn divides(group: u64, degrees: &Degrees) -> bool {
+    group > 0 && (degrees.dp * degrees.cp).is_multiple_of(group)
+}
+
+const fn stage(stage: u8) -> ZeroStage {
+    match stage {
+        0 => ZeroStage::None,
+        1 => ZeroStage::One,
+        2 => ZeroStage::Two,
+        _ => ZeroStage::Three,
+    }
+}
+
+/// The order of the passes, from chunks and notes; micro-batches that do not divide over interleaved stages run as 1F1B.
+fn scheduled(row: &Row, layout: Layout, degrees: &Degrees, trace: &mut Vec<TraceEntry>) -> Layout {
+    let text = format!("{} {}", row.notes, row.framework).to_ascii_lowercase();
+    if degrees.pp == 1 {
+        return layout;
+    }
+    if degrees.vpp > 1 {
+        if layout.micro_batches().is_multiple_of(degrees.pp) {
+            return Layout { vpp: degrees.vpp, schedule: PipelineSchedule::Interleaved, ..layout };
+        }
+        trace.push(assumed("schedule", "1F1B: micro-batches do not divide over the interleaved stages"));
+        return layout;
+    }
+    let schedule = match () {
+        () if says(&text, &["zero-bubble", "zero bubble", "zb-", "zbv"]) => PipelineSchedule::ZeroBubble,
+        () if says(&text, &["gpipe"]) => PipelineSchedule::FillDrain,
+        () => PipelineSchedule::OneForwardOneBackward,
+    };
+    Layout { schedule, ..layout }
+}
+
+fn has_bf16(device: &DeviceSpec) -> bool {
+    !matches!(
+        device.accelerator.as_ref().map(|facts| facts.architecture),
+        Some(
+            Architecture::Kepler
+                | Architecture::Maxwell
+                | Architecture::Pascal
+                | Architecture::Volta
+                | Architecture::Turing
+        )
+    )
+}
+
+fn precision(row: &Row, device: &DeviceSpec, trace: &mut Vec<TraceEntry>) -> Result<Precision, Skip> {
+    let sixteen = if has_bf16(device) { Precision::Bf16 } else { Precision::AmpF16 };
+    let Some(stated) = parse::precision(&row.precision)? else {
+        trace.push(assumed("precision", format!("{sixteen:?}")));
+        return Ok(sixteen);
+    };
+    Ok(match stated.products {
+        Products::F32 => Precision::F32,
+        Products::Tf32 => Precision::Tf32,
+        Products::F32OrTf32 => {
+            if has_bf16(device) {
+                Precision::Tf32
+            } else {
+                Precision::F32
+            }
+        }
+        Products::F16 => Precision::AmpF16,
+        Products::Bf16 => Precision::Bf16,
+        Products::Fp8 | Products::MxFp8 => Precision::Fp8,
+        Products::NvFp4 | Products::Int8 | Products::Int4Weights => {
+            return Err(Skip::new("unsupported-precision", format!("'{}'", row.precision)));
+        }
+    })
+}
+
+/// Arithmetic of the products, for utilisation.
+pub(super) const fn arithmetic(precision: Precision) -> kernel::Precision {
+    match precision {
+        Precision::F32 => kernel::Precision::F32,
+        Precision::Tf32 => kernel::Precision::Tf32,
+        Precision::AmpF16 => kernel::Precision::F16,
+        Precision::Bf16 => kernel::Precision::Bf16,
+        Precision::Fp8 => kernel::Precision::Fp8,
+    }
+}
+
+/// Megatron-Core's recipes shard the sequence wherever there is tensor parallelism.
+fn sequence_parallel(
+    row: &Row,
+    degrees: &Degrees,
+    family: SoftwareFamily,
+    trace: &mut Vec<TraceEntry>,
+) -> Result<bool, Skip> {
+    if degrees.tp == 1 {
+        return Ok(false);
+    }
+    if let Some(stated) = parse::sequence_parallel(&row.sequence_parallel)? {
+        return Ok(stated.on);
+    }
+    let on = family == SoftwareFamily::MegatronCore;
+    trace.push(assumed("sequence parallelism", on.to_string()));
+    Ok(on)
+}
+
+/// Unstated: nothing is computed again, but for Megatron-LM before its core, whose examples recompute every layer.
+fn recompute(row: &Row, family: SoftwareFamily, trace: &mut Vec<TraceEntry>) -> Result<Recompute, Skip> {
+    let Some(stated) = parse::recompute(&row.recompute)? else {
+        let usual = if family == SoftwareFamily::MegatronLm { Recompute::Full } else { Recompute::None };
+        trace.push(assumed("recomputation", format!("{usual:?}")));
+        return Ok(usual);
+    };
+    Ok(match stated {
+        parse::Recompute::None => Recompute::None,
+        parse::Recompute::Selective => Recompute::Selective,
+        parse::Recompute::Full | parse::Recompute::FullExceptLast => Recompute::Full,
+        parse::Recompute::Layers(layers) => Recompute::Layers(layers),
+        parse::Recompute::Modules(modules) => {
+            let core = modules.iter().any(|module| module.contains("attn"));
+            trace.push(assumed("recomputation of modules", modules.join(" ")));
+            if core { Recompute::Selective } else { Recompute::None }
+        }
+    })
+}
+
+/// Unstated: fused where the software of the device's time has it.
+fn attention(
+    row: &Row,
+    family: SoftwareFamily,
+    device: &DeviceSpec,
+    trace: &mut Vec<TraceEntry>,
+) -> Result<AttentionKernel, Skip> {
+    if let Some(stated) = parse::attention(&row.flash_attention)? {
+        return Ok(match stated {
+            AttentionChoice::Materialised => AttentionKernel::Materialised,
+            AttentionChoice::Fused { .. } => AttentionKernel::Flash,
+        });
+    }
+    let modern = matches!(
+        family,
+        SoftwareFamily::MegatronCore | SoftwareFamily::PytorchFsdp | SoftwareFamily::InternEvo | SoftwareFamily::Jax
+    );
+    let usual = if modern && has_bf16(device) { AttentionKernel::Flash } else { AttentionKernel::Materialised };
+    trace.push(assumed("attention", format!("{usual:?}")));
+    Ok(usual)
+}

@@ -1,0 +1,62 @@
+//! What one operator asks of a device and of the host that drives it.
+
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Mul};
+
+/// Time on a device by what bounds it, at the kernel model's bare speed, and launches on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Charge {
+    /// Matrix products, convolutions, recurrent steps, attention, s.
+    pub products: f64,
+    /// Passes over memory, s.
+    pub passes: f64,
+    /// Kernels that the host launches.
+    pub launches: f64,
+}
+
+impl Add for Charge {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            products: self.products + other.products,
+            passes: self.passes + other.passes,
+            launches: self.launches + other.launches,
+        }
+    }
+}
+
+impl AddAssign for Charge {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Mul<f64> for Charge {
+    type Output = Self;
+
+    fn mul(self, times: f64) -> Self {
+        Self { products: self.products * times, passes: self.passes * times, launches: self.launches * times }
+    }
+}
+
+impl Sum for Charge {
+    fn sum<I: Iterator<Item = Self>>(charges: I) -> Self {
+        charges.fold(Self::default(), Add::add)
+    }
+}
+
+/// An operator of a graph on one micro-batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OperatorCharge {
+    /// Its output.
+    pub forward: Charge,
+    /// Gradients of its inputs and of its parameters.
+    pub backward: Charge,
+    /// Elements of the parameters whose gradient is whole once its backward pass is done.
+    pub parameters: u64,
+    /// Tensors that these are.
+    pub tensors: u64,
+    /// Elements of its output.
+    pub output_elements: u64,
+}

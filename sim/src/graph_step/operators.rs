@@ -1,0 +1,357 @@
+//! From operators to kernels.
+
+use cutplane_graph::{
+    Convolution as GraphConvolution, ModelGraph, Op, OpId, OpKind, Pass, PoolKind, Recurrent as GraphRecurrent,
+    TensorType, ValueId,
+};
+
+use super::charge::{Charge, OperatorCharge};
+use super::error::GraphStepError;
+use super::fusion::{Fusion, fusion};
+use super::numerics::Numerics;
+use super::stack::GraphStack;
+use crate::kernel::{
+    Attention, AttentionAlgorithm, Convolution, GpuModel, Kernel, Precision, Product, Recurrent, RecurrentCell,
+    RowBlocks,
+};
+
+/// Whether statistics are computed and gradients follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Forward and backward pass.
+    Training,
+    /// A forward pass with fixed statistics that keeps nothing.
+    Evaluation,
+}
+
+/// Charges of all operators of a graph, in its order, for a micro-batch of `batch` samples. With
+/// [`Mode::Evaluation`] backward charges are zero, and so is the loss.
+///
+/// # Errors
+/// [`GraphStepError::Operator`] for an operator without a price: mixtures of experts, convolutions over three axes.
+pub fn operator_charges(
+    graph: &ModelGraph,
+    batch: u64,
+    gpu: &GpuModel,
+    numerics: Numerics,
+    stack: &GraphStack,
+    mode: Mode,
+) -> Result<Vec<OperatorCharge>, GraphStepError> {
+    let pricer = Pricer { graph, batch: batch.max(1), gpu, numerics: numerics.on(gpu), stack, mode };
+    graph.op_ids().map(|id| pricer.operator(id)).collect()
+}
+
+struct Pricer<'a> {
+    graph: &'a ModelGraph,
+    batch: u64,
+    gpu: &'a GpuModel,
+    numerics: Numerics,
+    stack: &'a GraphStack,
+    mode: Mode,
+}
+
+/// Elements that kernels read and write: forward `[read, written]`, then backward.
+type Moved = [[u64; 2]; 2];
+
+/// Forward, then backward.
+type Both = (Charge, Charge);
+
+impl Pricer<'_> {
+    fn operator(&self, id: OpId) -> Result<OperatorCharge, GraphStepError> {
+        let op = self.graph.op(id);
+        if self.mode == Mode::Evaluation && op.kind.is_loss() {
+            return Ok(OperatorCharge::default());
+        }
+        let (forward, backward) = self.kernels(op)?;
+        let training = self.mode == Mode::Training;
+        let owned = op.params.iter().map(|param| self.graph.param(*param));
+        // Of a shared parameter the gradient is whole once the first user has passed, the last in the backward pass.
+        let whole: Vec<u64> =
+            owned.filter(|param| param.users.first() == Some(&id)).map(cutplane_graph::Param::elements).collect();
+        Ok(OperatorCharge {
+            forward,
+            backward: if training { backward + self.accumulation(op) } else { Charge::default() },
+            parameters: whole.iter().sum(),
+            tensors: whole.len() as u64,
+            output_elements: self.elements(op.output),
+        })
+    }
+
+    fn ty(&self, value: ValueId) -> &TensorType {
+        &self.graph.value(value).ty
+    }
+
+    fn elements(&self, value: ValueId) -> u64 {
+        self.ty(value).elements(self.batch)
+    }
+
+    /// Elements of the first input and of the output.
+    fn extents(&self, op: &Op) -> (u64, u64) {
+        (op.inputs.first().map_or(0, |input| self.elements(*input)), self.elements(op.output))
+    }
+
+    /// Whether a gradient flows to the first input.
+    fn needs_gradient(&self, op: &Op) -> bool {
+        op.inputs.first().is_some_and(|input| self.graph.value(*input).producer.is_some())
+    }
+
+    fn product(&self, kernel: &Kernel) -> Charge {
+        Charge { products: self.gpu.seconds(kernel, self.numerics.products), passes: 0.0, launches: 1.0 }
+    }
+
+    /// One kernel that reads and writes so many stored elements.
+    fn pass(&self, [read, written]: [u64; 2]) -> Charge {
+        if read + written == 0 {
+            return Charge::default();
+        }
+        let bytes = self.numerics.activation_bytes;
+        let kernel = Kernel::pointwise(read.saturating_mul(bytes), written.saturating_mul(bytes));
+        Charge { products: 0.0, passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0 }
+    }
+
+    /// Gradients of a value with several readers are added up.
+    fn accumulation(&self, op: &Op) -> Charge {
+        let value = self.graph.value(op.output);
+        let more = value.consumers.len().saturating_sub(1) as f64;
+        let n = value.ty.elements(self.batch);
+        if self.stack.fused_pointwise {
+            return Charge { launches: 0.0, ..self.pass([n, 0]) } * more;
+        }
+        self.pass([2 * n, n]) * more
+    }
+
+    fn kernels(&self, op: &Op) -> Result<Both, GraphStepError> {
+        Ok(match &op.kind {
+            OpKind::Convolution(kind) => self.convolution(op, kind)?,
+            OpKind::Linear { inputs, outputs, bias, .. } => self.linear(op, *inputs, *outputs, *bias),
+            OpKind::MatMul(_) => self.matmul(op),
+            OpKind::Recurrent(kind) => self.recurrent(op, kind),
+            OpKind::Attention(kind) => self.attention(op, kind),
+            OpKind::AdditiveAttention(kind) => self.additive(op, kind.units),
+            OpKind::Embedding { vocab, dim, .. } => self.embedding(op, *vocab, *dim),
+            OpKind::BatchNorm(_) => self.batch_norm(op),
+            OpKind::Reshape(_) => (Charge::default(), Charge::default()),
+            _ => {
+                let moved = self.moved(op).ok_or_else(|| GraphStepError::Operator {
+                    op: op.name.clone(),
+                    kind: op.kind.label(),
+                    remedy: "price the model as a stack of layers, or replace the operator",
+                })?;
+                (self.pass(moved[0]), self.pass(moved[1]))
+            }
+        })
+    }
+
+    /// Traffic of operators that are bound by memory; `None` for others.
+    fn moved(&self, op: &Op) -> Option<Moved> {
+        let (x, y) = self.extents(op);
+        let inputs: u64 = op.inputs.iter().map(|input| self.elements(*input)).sum();
+        if fusion(self.graph, op, self.stack) == Fusion::Merged {
+            return Some(merged(op, y));
+        }
+        Some(match &op.kind {
+            OpKind::Activation { .. } => [[y, y], [2 * y, y]],
+            // The gradient of a sum is that of its terms.
+            OpKind::Add => [[2 * y, y], [0, 0]],
+            OpKind::Binary(_) | OpKind::Gate(_) => [[inputs, y], [inputs + y, inputs]],
+            OpKind::Dropout(_) if self.mode == Mode::Evaluation => [[0, 0], [0, 0]],
+            // The mask has a byte an element.
+            OpKind::Dropout(_) => [[y, y + y / 4], [y + y / 4, y]],
+            OpKind::Softmax(_) => [[y, y], [2 * y, y]],
+            OpKind::LayerNorm { .. } | OpKind::RmsNorm(_) | OpKind::GroupNorm(_) => [[2 * y, y], [4 * y, y]],
+            // cuDNN reads input, output and gradient of a maximum.
+            OpKind::Pool(pool) if pool.function == PoolKind::Max => [[x, y], [x + 2 * y, x]],
+            OpKind::Pool(_) | OpKind::Upsample(_) | OpKind::Reduce(_) | OpKind::Pad(_) => [[x, y], [y, x]],
+            OpKind::Slice(_) | OpKind::SelectToken { .. } | OpKind::Gather(_) => [[y, y], [y, x + y]],
+            OpKind::ScaleShift(_)
+            | OpKind::Learned(_)
+            | OpKind::PositionEmbedding { .. }
+            | OpKind::PrependTokens(_)
+            | OpKind::Transpose(_)
+            | OpKind::Concat(_) => [[y, y], [y, y]],
+            // Logits are 32-bit in the loss.
+            OpKind::CrossEntropy { .. } => [[3 * x, x], [2 * x, x]],
+            OpKind::MeanSquaredError(_) => [[2 * x, 0], [2 * x, x]],
+            _ => return None,
+        })
+    }
+
+    /// Two reads and a write to normalise, twice two reads and a write for the gradients; with fixed statistics one of each.
+    fn batch_norm(&self, op: &Op) -> Both {
+        let n = self.elements(op.output);
+        match self.mode {
+            Mode::Evaluation if self.stack.fused_norm || self.stack.fused_pointwise => Both::default(),
+            Mode::Evaluation => (self.pass([n, n]), Charge::default()),
+            Mode::Training => (self.pass([2 * n, n]), self.pass([4 * n, n])),
+        }
+    }
+
+    fn bias(&self, present: bool, n: u64) -> Both {
+        match (present, self.stack.fused_pointwise) {
+            (false, _) => Both::default(),
+            (true, true) => (Charge::default(), self.pass([n, 0])),
+            (true, false) => (self.pass([n, n]), self.pass([n, 0])),
+        }
+    }
+
+    fn linear(&self, op: &Op, inputs: u64, outputs: u64, bias: bool) -> Both {
+        let n = self.elements(op.output);
+        let rows = (n / outputs.max(1)).max(1);
+        let (forward_bias, backward_bias) = self.bias(bias, n);
+        let weights = self.product(&Kernel::matmul(inputs, outputs, rows));
+        let input = if self.needs_gradient(op) {
+            self.product(&Kernel::matmul(rows, inputs, outputs))
+        } else {
+            Charge::default()
+        };
+        (self.product(&Kernel::matmul(rows, outputs, inputs)) + forward_bias, weights + input + backward_bias)
+    }
+
+    fn matmul(&self, op: &Op) -> Both {
+        let (x, y) = (self.ty(op.inputs[0]), self.ty(op.output));
+        let m = x.dims.iter().rev().nth(1).copied().unwrap_or(1);
+        let (k, n) = (x.last(), y.last());
+        let batch = (y.elements(self.batch) / (m * n).max(1)).max(1);
+        let product = |m, n, k| self.product(&Kernel::Matmul { m, n, k, batch });
+        (product(m, n, k), product(m, k, n) + product(k, n, m))
+    }
+
+    fn convolution(&self, op: &Op, kind: &GraphConvolution) -> Result<Both, GraphStepError> {
+        let shape = self.shape(op, kind)?;
+        let (x, y) = self.extents(op);
+        let one = |product: Product| {
+            let kernel = Kernel::Convolution(Convolution { product, ..shape });
+            self.product(&kernel) + self.turned(x + y)
+        };
+        let (forward_bias, backward_bias) = self.bias(kind.bias, y);
+        let input = if self.needs_gradient(op) { one(Product::InputGradient) } else { Charge::default() };
+        Ok((one(Product::Forward) + forward_bias, one(Product::WeightGradient) + input + backward_bias))
+    }
+
+    /// Turning images around a convolution on tensor cores, which want channels last.
+    fn turned(&self, elements: u64) -> Charge {
+        if self.stack.channels_last || !self.gpu.facts.peak(self.numerics.products).tensor {
+            return Charge::default();
+        }
+        self.pass([elements, elements])
+    }
+
+    fn shape(&self, op: &Op, kind: &GraphConvolution) -> Result<Convolution, GraphStepError> {
+        let window = &kind.window;
+        let axes = window.kernel.len();
+        let x = self.ty(op.inputs[0]);
+        if !(1..=2).contains(&axes) || x.dims.len() != axes + 1 {
+            return Err(GraphStepError::Operator {
+                op: op.name.clone(),
+                kind: op.kind.label(),
+                remedy: "convolutions over one or two axes have a price",
+            });
+        }
+        // One axis is an image of one row.
+        let of = |list: &[u64], one: u64| if axes == 2 { (list[0], list[1]) } else { (one, list[0]) };
+        let padding: Vec<u64> = window.padding.iter().map(|zeros| zeros[0].max(zeros[1])).collect();
+        let (height, width) = of(&x.dims[1..], 1);
+        let (filter_height, filter_width) = of(&window.kernel, 1);
+        Ok(Convolution {
+            batch: self.batch,
+            in_channels: kind.inputs,
+            out_channels: kind.outputs,
+            height,
+            width,
+            filter_height,
+            filter_width,
+            stride: of(&window.stride, 1),
+            padding: of(&padding, 0),
+            dilation: window.dilation.iter().copied().max().unwrap_or(1),
+            groups: kind.groups,
+            product: Product::Forward,
+        })
+    }
+
+    /// A layer over all its steps at once: one product for the inputs of all steps, then the steps.
+    fn recurrent(&self, op: &Op, kind: &GraphRecurrent) -> Both {
+        let steps = self.ty(op.inputs[0]).dims.first().copied().unwrap_or(1);
+        let cell = match kind.cell.gates() {
+            1 => RecurrentCell::Rnn,
+            3 => RecurrentCell::Gru,
+            _ => RecurrentCell::Lstm,
+        };
+        let gated = kind.cell.gates() * kind.hidden;
+        let rows = (self.batch * steps).max(1);
+        let walk = |product| {
+            let shape = Recurrent { cell, batch: self.batch, steps, hidden: kind.hidden, product };
+            self.product(&Kernel::Recurrent(shape))
+        };
+        let projected = |m, n, k| match kind.projection {
+            Some(width) => self.product(&Kernel::matmul(m, if n == 0 { width } else { n }, k)),
+            None => Charge::default(),
+        };
+        let forward = self.product(&Kernel::matmul(rows, gated, kind.inputs))
+            + walk(Product::Forward)
+            + projected(rows, 0, kind.hidden);
+        let backward = walk(Product::InputGradient)
+            + walk(Product::WeightGradient)
+            + self.product(&Kernel::matmul(rows, kind.inputs, gated))
+            + self.product(&Kernel::matmul(kind.inputs, gated, rows))
+            + projected(rows, 0, kind.hidden) * 2.0;
+        (forward, backward)
+    }
+
+    fn attention(&self, op: &Op, kind: &cutplane_graph::Attention) -> Both {
+        let query_len = self.ty(op.output).dims.first().copied().unwrap_or(1);
+        let keys = op.inputs.get(1).and_then(|keys| self.ty(*keys).dims.first()).copied();
+        let attend = |pass| {
+            self.product(&Kernel::Attention(Attention {
+                batch: self.batch,
+                heads: kind.heads,
+                kv_heads: kind.kv_heads.unwrap_or(kind.heads),
+                query_len,
+                key_len: keys.unwrap_or(query_len),
+                head_dim: kind.head_dim,
+                causal: kind.causal,
+                algorithm: AttentionAlgorithm::Materialised { softmax_passes: 3 },
+                pass,
+            }))
+        };
+        (attend(Pass::Forward), attend(Pass::Backward))
+    }
+
+    /// One kernel for the scores of all pairs, which are never written unit by unit, and a product with the values.
+    fn additive(&self, op: &Op, units: u64) -> Both {
+        let (queries, keys) = (self.ty(op.inputs[0]).dims[0], self.ty(op.inputs[1]).dims[0]);
+        let width = self.ty(op.output).last();
+        let pairs = self.batch * queries * keys;
+        let bytes = self.numerics.activation_bytes;
+        let read = self.batch * (queries + keys) * units * bytes;
+        let rows = Some(RowBlocks { rows: pairs, width: units, round_trips: 1 });
+        let kernel = Kernel::MemoryBound { bytes_read: read, bytes_written: pairs * bytes, kernels: 1, rows };
+        let scores = Charge { products: 0.0, passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0 };
+        let softmax = self.pass([pairs, pairs]);
+        let values = self.product(&Kernel::Matmul { m: queries, n: width, k: keys, batch: self.batch });
+        (scores + softmax + values, (scores + values) * 2.0 + softmax)
+    }
+
+    /// A gather; its gradient is a dense table of zeros that rows are added to.
+    fn embedding(&self, op: &Op, vocab: u64, dim: u64) -> Both {
+        let n = self.elements(op.output);
+        let indices = (n / dim.max(1)).max(1);
+        let gather = Charge {
+            products: 0.0,
+            passes: self.gpu.seconds(&Kernel::Gather { indices, width: dim }, self.numerics.products),
+            launches: 1.0,
+        };
+        (gather, self.pass([0, vocab * dim]) + self.pass([2 * n, n]))
+    }
+}
+
+/// What an operator moves beside the value that flows through the kernel that it is merged into: other operands, and the
+/// mask or sign that its gradient needs.
+fn merged(op: &Op, y: u64) -> Moved {
+    let others = op.inputs.len().saturating_sub(1) as u64 * y;
+    match op.kind {
+        OpKind::Add => [[others, 0], [0, others]],
+        OpKind::Activation { .. } => [[0, 0], [y / 2, 0]],
+        OpKind::Dropout(_) => [[0, y / 4], [y / 4, 0]],
+        _ => [[others, 0], [others, others]],
+    }
+}

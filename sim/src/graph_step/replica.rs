@@ -1,0 +1,124 @@
+//! One replica's step on one device.
+
+use super::charge::{Charge, OperatorCharge};
+use super::numerics::Numerics;
+use super::stack::GraphStack;
+use crate::kernel::{GpuModel, Kernel, Precision};
+
+/// Parameters whose gradient is whole at a moment of the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradientReady {
+    /// When, s after the start of the step.
+    pub at: f64,
+    /// Elements.
+    pub elements: u64,
+    /// Tensors.
+    pub tensors: u64,
+}
+
+/// The moments of one replica's step, s after its start, before any exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replica {
+    /// End of the forward passes, and with one micro-batch of the loss.
+    pub forward_end: f64,
+    /// End of the backward pass.
+    pub backward_end: f64,
+    /// Update of the parameters, of all replicas alike.
+    pub update: f64,
+    /// Gradients in the order in which they are whole.
+    pub gradients: Vec<GradientReady>,
+    /// Host time of a step that the device does not hide.
+    pub fixed: f64,
+}
+
+/// Device and host while a queue of kernels is filled and drained.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    host: f64,
+    device: f64,
+}
+
+/// Speeds of a stack on a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speeds {
+    products: f64,
+    passes: f64,
+    launch: f64,
+}
+
+impl Speeds {
+    pub(super) fn of(stack: &GraphStack, gpu: &GpuModel) -> Self {
+        let products = stack.product_speed_on(gpu.facts.architecture);
+        Self { products, passes: stack.pass_speed, launch: stack.launch_us * 1e-6 }
+    }
+
+    pub(super) fn device(self, charge: Charge) -> f64 {
+        charge.products / self.products + charge.passes / self.passes
+    }
+}
+
+impl Queue {
+    /// The host launches, then the device runs, each after what it did before.
+    fn run(&mut self, charge: Charge, speeds: Speeds) {
+        self.host += charge.launches * speeds.launch;
+        self.device = self.device.max(self.host) + speeds.device(charge);
+    }
+}
+
+impl Replica {
+    /// Runs `micro_batches` times the charges of a graph forward and backward, with the gradients whole in the last pass.
+    pub fn of(
+        charges: &[OperatorCharge],
+        micro_batches: u64,
+        numerics: Numerics,
+        gpu: &GpuModel,
+        stack: &GraphStack,
+    ) -> Self {
+        let speeds = Speeds::of(stack, gpu);
+        let mut queue = Queue::default();
+        let before = micro_batches.saturating_sub(1) as f64;
+        charges.iter().for_each(|op| queue.run(op.forward, speeds));
+        charges.iter().rev().for_each(|op| queue.run(op.backward, speeds));
+        // Micro-batches before the last take as long as each other.
+        let earlier = queue.device * before;
+        let mut queue = Queue { host: earlier, device: earlier };
+        charges.iter().for_each(|op| queue.run(op.forward, speeds));
+        let forward_end = queue.device;
+        let mut gradients = Vec::new();
+        for op in charges.iter().rev() {
+            queue.run(op.backward, speeds);
+            if op.parameters > 0 {
+                gradients.push(GradientReady { at: queue.device, elements: op.parameters, tensors: op.tensors });
+            }
+        }
+        let update = update(&gradients, numerics, gpu, stack, speeds);
+        Self { forward_end, backward_end: queue.device, update, gradients, fixed: stack.step_ms * 1e-3 }
+    }
+
+    /// The whole step of a lone replica, s.
+    pub fn seconds(&self) -> f64 {
+        self.backward_end + self.update + self.fixed
+    }
+
+    /// Elements of all parameters.
+    pub fn parameters(&self) -> u64 {
+        self.gradients.iter().map(|ready| ready.elements).sum()
+    }
+}
+
+/// Reading gradients and states, writing states and parameters; with mixed precision also a cast of each parameter for the
+/// next step and of each gradient from this one.
+fn update(gradients: &[GradientReady], numerics: Numerics, gpu: &GpuModel, stack: &GraphStack, speeds: Speeds) -> f64 {
+    let elements: u64 = gradients.iter().map(|ready| ready.elements).sum();
+    let tensors: u64 = gradients.iter().map(|ready| ready.tensors).sum();
+    let casts = if numerics.casts_weights { CAST_BYTES } else { 0.0 };
+    let bytes = (elements as f64 * (stack.update_bytes + casts)) as u64;
+    let kernel = Kernel::pointwise(bytes * 3 / 5, bytes * 2 / 5);
+    let launches = if stack.multi_tensor_update { MULTI_TENSOR_KERNELS } else { tensors as f64 };
+    (gpu.seconds(&kernel, Precision::F32) / stack.pass_speed).max(launches * speeds.launch)
+}
+
+/// Bytes a parameter to cast it to 16 bits and its gradient from 16 bits: 4 + 2 and 2 + 4.
+const CAST_BYTES: f64 = 12.0;
+/// Kernels of an update that takes many tensors at once.
+const MULTI_TENSOR_KERNELS: f64 = 8.0;
