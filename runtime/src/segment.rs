@@ -12,7 +12,7 @@ use cutplane_plan::Segment;
 
 use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
-use crate::ops::{self, Loss, Manner, Matrix, Output, Value, Weight, floats};
+use crate::ops::{self, Loss, Manner, Matrix, Output, Samples, Value, Weight, floats};
 use crate::optimizer::OptimizerSettings;
 use crate::tensor::{HostData, HostTensor};
 use live::{Live, Values};
@@ -34,6 +34,8 @@ pub struct SegmentRunner {
     slots: BTreeMap<ParamId, Slot>,
     live: BTreeMap<u64, Live>,
     losses: BTreeMap<u64, Loss>,
+    /// Which samples a micro-batch to come holds.
+    samples: BTreeMap<u64, Samples>,
     loss_scale: Option<f32>,
     steps: u32,
 }
@@ -52,7 +54,7 @@ impl SegmentRunner {
         optimizer: OptimizerSettings,
     ) -> Result<Self, RuntimeError> {
         for op in &segment.ops {
-            ops::check(&model, model.op(*op))?;
+            ops::check(model.op(*op))?;
         }
         let mut slots = BTreeMap::new();
         for id in &segment.params {
@@ -66,9 +68,17 @@ impl SegmentRunner {
             slots,
             live: BTreeMap::new(),
             losses: BTreeMap::new(),
+            samples: BTreeMap::new(),
             loss_scale: None,
             steps: 0,
         })
+    }
+
+    /// Tells which samples the next micro-batch of this number holds: `first`, counted over all steps and replicas, and
+    /// those after it. Dropout depends on them and on `seed` alone, so that it is the same under every plan. A micro-batch
+    /// of which nothing is told begins at sample 0.
+    pub fn set_samples(&mut self, micro_batch: u64, seed: u64, first: u64) {
+        self.samples.insert(micro_batch, Samples { seed, first });
     }
 
     /// Runs a micro-batch forward and keeps what its backward pass needs. `inputs` are the segment's inputs; returned are
@@ -88,14 +98,16 @@ impl SegmentRunner {
         }
         let mut live = Live::default();
         let mut values = self.take_inputs(inputs, Some(&mut live))?;
-        let loss = self.run(&mut values, |slot| slot.weight.clone())?;
+        let samples = self.samples.remove(&micro_batch).unwrap_or_default();
+        let loss = self.run(&mut values, Some(samples), |slot| slot.weight.clone())?;
         if let Some(loss) = loss {
             self.losses.insert(micro_batch, loss.value);
             live.loss = Some((loss.logits, loss.gradient));
         }
-        let outputs = self.segment.outputs.iter().filter_map(|id| values.output(*id).map(|matrix| (*id, matrix)));
-        live.outputs = outputs.collect();
-        let leaving = live.outputs.iter().map(|(id, matrix)| (*id, matrix.leave(&self.backend))).collect();
+        let outputs: Vec<_> =
+            self.segment.outputs.iter().filter_map(|id| values.output(*id).map(|value| (*id, value))).collect();
+        let leaving = outputs.iter().map(|(id, value)| (*id, value.leave(&self.backend))).collect();
+        live.outputs = outputs.into_iter().filter_map(|(id, value)| value.float().map(|matrix| (id, matrix))).collect();
         self.live.insert(micro_batch, live);
         Ok(leaving)
     }
@@ -110,20 +122,21 @@ impl SegmentRunner {
         inputs: Vec<(ValueId, HostTensor)>,
     ) -> Result<Vec<(ValueId, HostTensor)>, RuntimeError> {
         let mut values = self.take_inputs(inputs, None)?;
-        if let Some(loss) = self.run(&mut values, |slot| slot.weight.plain())? {
+        if let Some(loss) = self.run(&mut values, None, |slot| slot.weight.plain())? {
             self.losses.insert(micro_batch, loss.value);
         }
         let outputs = self.segment.outputs.iter();
-        Ok(outputs.filter_map(|id| values.output(*id).map(|matrix| (*id, matrix.leave(&self.backend)))).collect())
+        Ok(outputs.filter_map(|id| values.output(*id).map(|value| (*id, value.leave(&self.backend)))).collect())
     }
 
     /// Runs all operators; the loss, if the segment computes it.
     fn run(
         &self,
         values: &mut Values,
+        samples: Option<Samples>,
         weight: impl Fn(&Slot) -> Weight,
     ) -> Result<Option<ops::LossGradient>, RuntimeError> {
-        let manner = Manner { backend: &self.backend, loss_scale: self.loss_scale.unwrap_or(1.0) };
+        let manner = Manner { backend: &self.backend, loss_scale: self.loss_scale.unwrap_or(1.0), samples };
         let mut loss = None;
         for op in &self.segment.ops {
             let op = self.model.op(*op);

@@ -6,6 +6,7 @@
 //! - [`kernel`]: how long one kernel takes on one accelerator.
 //! - [`network`]: what collectives cost on nested domains and on irregular topologies.
 //! - [`placement`]: graphs of given costs on accelerators and CPU cores, for throughput or latency.
+//! - [`footprint`]: peak memory of a training step in closed form.
 //! - [`estimate`]: the closed form of a training step under every parallel axis, at any scale.
 //! - [`planner`]: a ladder of searchers, from even split to ILP, all answering with a plan, a bound and a reason to stop.
 //! - [`prediction`]: a predicted time with its interval, and where its numbers come from.
@@ -17,6 +18,7 @@ extern crate self as cutplane_sim;
 pub mod cost;
 pub mod engine;
 pub mod estimate;
+pub mod footprint;
 pub mod graph_step;
 pub mod kernel;
 pub mod network;

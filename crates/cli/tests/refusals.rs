@@ -23,6 +23,7 @@ fn refuses(folder: &Path, arguments: &[&str], words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "{arguments:?}: no '{word}' in: {message}");
     }
+    assert!(message.matches("(os error").count() <= 1, "{arguments:?} tells a cause twice: {message}");
     assert_eq!(listing(folder), before, "{arguments:?} left something behind");
 }
 

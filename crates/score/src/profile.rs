@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cutplane_graph::DeviceSpec;
+use cutplane_graph::{Architecture, DeviceSpec};
 use cutplane_plan::write_atomically;
 use cutplane_record::Provenance;
+use cutplane_sim::estimate::Stack;
 use cutplane_sim::kernel::{Calibration, GpuModel};
 use cutplane_sim::network::{Fabric, Interconnect, Level};
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,9 @@ pub struct Profile {
     /// Fitted interconnects.
     #[serde(default)]
     pub fabric: Vec<FabricProfile>,
+    /// Software stacks, each in place of the one of its name.
+    #[serde(default)]
+    pub stack: Vec<Stack>,
 }
 
 impl Profile {
@@ -103,6 +107,12 @@ impl Profile {
             Some(fit) => GpuModel::with_calibration(spec, Arc::new(fit.calibration.clone())),
             None => GpuModel::from_spec(spec),
         }
+    }
+
+    /// The software stack of a name: this profile's, else this build's, else the prior of stacks that nobody fitted.
+    pub fn stack(&self, name: &str, family: Option<Architecture>) -> Stack {
+        let own = Stack::among(&self.stack, name, family);
+        own.or_else(|| Stack::named(name, family)).cloned().unwrap_or_default()
     }
 
     /// The interconnect of a hardware text, when this profile knows it.

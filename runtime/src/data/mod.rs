@@ -11,4 +11,5 @@ mod text;
 
 pub use batches::Batches;
 pub use error::DataError;
+pub(crate) use random::SplitMix;
 pub use text::TextData;

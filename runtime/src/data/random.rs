@@ -2,11 +2,11 @@
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a full-period generator that is also a good mixer of its seed.
 #[derive(Clone, Debug)]
-pub(super) struct SplitMix(u64);
+pub(crate) struct SplitMix(u64);
 
 impl SplitMix {
     /// The generator for a key of several numbers.
-    pub(super) fn keyed(key: &[u64]) -> Self {
+    pub(crate) fn keyed(key: &[u64]) -> Self {
         let mut state = Self(0x9e37_79b9_7f4a_7c15);
         for part in key {
             state = Self(state.next() ^ part);
@@ -14,15 +14,20 @@ impl SplitMix {
         state
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
+    /// Uniform in [0, 1).
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// A number below `bound`; the bias is below `bound / 2^64`.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }

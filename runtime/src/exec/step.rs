@@ -215,10 +215,16 @@ impl<C: Communicator> RankState<C> {
 
     fn load(&mut self, micro_batch: u64) {
         let program = &self.shared.program;
-        let replica = program.ranks[self.rank.index()].replica as u64;
-        let first = (replica * program.micro_batches + micro_batch) * program.micro_batch_size;
+        let first = self.first_position(micro_batch);
         let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &self.loaded);
         self.put(Direction::Activation, micro_batch, values);
+    }
+
+    /// Where a micro-batch begins in the global batch.
+    fn first_position(&self, micro_batch: u64) -> u64 {
+        let program = &self.shared.program;
+        let replica = program.ranks[self.rank.index()].replica as u64;
+        (replica * program.micro_batches + micro_batch) * program.micro_batch_size
     }
 
     fn put(&mut self, direction: Direction, micro_batch: u64, values: Values) {
@@ -228,6 +234,8 @@ impl<C: Communicator> RankState<C> {
 
     fn forward(&mut self, micro_batch: u64) -> Result<(), Fault> {
         let inputs = self.inbox.take(Direction::Activation, micro_batch);
+        let first = self.step * self.shared.batches.global_batch() + self.first_position(micro_batch);
+        self.runner.set_samples(micro_batch, self.shared.seed, first);
         let outputs = if self.infers {
             self.runner.infer(micro_batch, inputs)?
         } else {

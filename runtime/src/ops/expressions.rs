@@ -5,17 +5,16 @@
 //! Elementwise chains and reductions are in f32 whatever the precision; what is kept for the backward pass is in the
 //! precision. On a card each chain is one kernel that Burn fuses.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use cutplane_graph::{ActivationKind, IGNORED_TARGET, Op};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use cutplane_graph::{ActivationKind, IGNORED_TARGET};
 
-use super::check_ids;
+use super::activation;
+use super::call::Call;
 use super::loss::{Loss, LossGradient};
+use super::position::HIDDEN;
 use super::value::Tokens;
 use crate::backend::Backend;
 use crate::error::RuntimeError;
-
-/// Added to a score that is not seen: its exponential is zero, and no arithmetic on it gives NaN.
-const HIDDEN: f32 = -1e30;
 
 /// A function with this `value` and this `slope` at `x`. The difference of `x` from itself is zero and its derivative
 /// one, so the value is exact in any precision.
@@ -28,14 +27,14 @@ fn tangent<const D: usize>(x: Tensor<D>, value: Tensor<D>, slope: Tensor<D>) -> 
 pub(crate) fn apply(function: ActivationKind, x: Tensor<2>, backend: &Backend) -> Option<Tensor<2>> {
     let at = backend.full(x.clone().inner());
     let (value, slope) = match function {
-        ActivationKind::Relu => return Some(activation::relu(x)),
+        ActivationKind::Relu => return activation::plain(function, x),
         ActivationKind::Gelu => gelu(at),
         ActivationKind::GeluTanh => gelu_tanh(at),
         ActivationKind::Tanh => {
             let value = at.tanh();
             (value.clone(), one_minus_square(value))
         }
-        _ => return None,
+        other => return activation::plain(other, backend.full(x)).map(|y| backend.low(y)),
     };
     Some(tangent(x, backend.low(value), backend.low(slope)))
 }
@@ -82,7 +81,7 @@ fn hidden(s: usize, device: &Device) -> Tensor<4> {
 /// Sum of the cross-entropies of all rows with a target, divided by `divisor`; the gradient is multiplied by `scale`
 /// before it is rounded to the precision of the backend.
 pub(crate) fn cross_entropy(
-    op: &Op,
+    call: &Call<'_>,
     logits: Tensor<2>,
     targets: &Tokens,
     divisor: u64,
@@ -90,7 +89,7 @@ pub(crate) fn cross_entropy(
     backend: &Backend,
 ) -> Result<LossGradient, RuntimeError> {
     let [rows, classes] = logits.dims();
-    check_ids(op, &targets.ids, classes, Some(IGNORED_TARGET))?;
+    call.check_ids(&targets.ids, classes, Some(IGNORED_TARGET))?;
     let own = logits.clone().inner();
     let plain = backend.full(own.clone());
     let (index, weight) = targets_on_device(targets, 1.0 / divisor as f32, &plain.device());

@@ -114,9 +114,6 @@ wide! {
     }
 }
 
-/// `sqrt(2 pi)`.
-const ROOT_TAU: f32 = 2.506_628_3;
-
 /// Replaces `x` by the slope of a function there and returns the value minus slope times `x`.
 macro_rules! slopes {
     ($xs:ident, |$x:ident| $function:block) => {{
@@ -130,6 +127,29 @@ macro_rules! slopes {
         offsets
     }};
 }
+
+wide! {
+    /// `1 / (1 + e^-x)`.
+    fn sigmoid(xs: &mut [f32]) -> Vec<f32> {
+        slopes!(xs, |x| {
+            let sigmoid = 1.0 / (1.0 + exp(-x));
+            (sigmoid, sigmoid * (1.0 - sigmoid))
+        })
+    }
+}
+
+wide! {
+    /// `x / (1 + e^-x)`.
+    fn silu(xs: &mut [f32]) -> Vec<f32> {
+        slopes!(xs, |x| {
+            let sigmoid = 1.0 / (1.0 + exp(-x));
+            (x * sigmoid, sigmoid * (1.0 + x * (1.0 - sigmoid)))
+        })
+    }
+}
+
+/// `sqrt(2 pi)`.
+const ROOT_TAU: f32 = 2.506_628_3;
 
 wide! {
     /// `x / 2 (1 + tanh u)` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, written as `x sigmoid(2 u)`.
@@ -210,6 +230,8 @@ mod tests {
             0.5 * x * (1.0 + u.tanh())
         });
         check(tanh, f64::tanh);
+        check(sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
+        check(silu, |x| x / (1.0 + (-x).exp()));
         check(gelu, |x| x * normal_cdf(x));
     }
 

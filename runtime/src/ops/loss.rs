@@ -1,10 +1,12 @@
-//! Cross-entropy: where every backward pass starts.
+//! Losses: where every backward pass starts.
 
 use burn::tensor::Tensor;
-use cutplane_graph::{IGNORED_TARGET, Op};
+use cutplane_graph::{IGNORED_TARGET, OpKind};
 
-use super::value::{Tokens, floats, from_floats};
-use super::{check_ids, kernel};
+use super::call::{Call, Inputs};
+use super::value::{Matrix, Tokens, Value, floats, from_floats};
+use super::{Output, expressions, kernel};
+use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
 use crate::tensor::numbers;
 
@@ -28,8 +30,9 @@ impl Loss {
     }
 }
 
-/// A loss, and its gradient with respect to the logits: `(softmax - one_hot) / (batch counted)` on counted rows, zero on
-/// the others. It is computed with the loss, from one softmax, so the backward pass starts at the logits.
+/// A loss, and its gradient with respect to where its backward pass starts: the logits, the differences of a mean squared
+/// error, or the number itself of a loss that is computed from others. The gradient of a cross-entropy is
+/// `(softmax - one_hot) / (batch counted)` on counted rows and zero on the others, computed from one softmax with the loss.
 pub(crate) struct LossGradient {
     /// The loss.
     pub(crate) value: Loss,
@@ -39,15 +42,88 @@ pub(crate) struct LossGradient {
     pub(crate) gradient: Tensor<2>,
 }
 
+/// Runs a loss. One that other operators read, such as an auxiliary loss, becomes a number with a history.
+pub(super) fn run(call: &Call<'_>, inputs: Inputs<'_>) -> Result<Output, RuntimeError> {
+    let is_last = call.model.value(call.op.output).consumers.is_empty();
+    if is_last {
+        return of_kind(call, inputs, call.backend, call.manner.loss_scale).map(Output::Loss);
+    }
+    let loss = of_kind(call, inputs, &call.backend.in_full(), 1.0)?;
+    let flowing = (loss.logits * loss.gradient).sum().reshape([1, 1]);
+    let value = match loss.value {
+        Loss::Host(value) => from_floats(vec![value], [1, 1], &flowing.device().inner()),
+        Loss::Device(value) => value.reshape([1, 1]),
+    };
+    let rows = flowing.clone() - flowing.inner() + value;
+    Ok(Output::Value(Value::Float(Matrix { shape: Vec::new(), rows })))
+}
+
+/// The loss with its gradient times `scale`, computed as `backend` does.
+fn of_kind(
+    call: &Call<'_>,
+    mut inputs: Inputs<'_>,
+    backend: &Backend,
+    scale: f32,
+) -> Result<LossGradient, RuntimeError> {
+    let mut first = inputs.matrix()?;
+    // Where the rank computes in 16 bits and the loss in f32.
+    if backend.precision() != call.backend.precision() {
+        first = first.map(|rows| call.backend.full(rows));
+    }
+    match &call.op.kind {
+        OpKind::CrossEntropy { counted, .. } => {
+            let targets = inputs.tokens()?;
+            let samples = first.rows.dims()[0] as u64 / call.model.value(call.op.inputs[0]).ty.rows(1);
+            let divisor = samples * counted;
+            match backend.residence() {
+                Residence::Host => cross_entropy(call, first.rows, &targets, divisor),
+                Residence::Device => expressions::cross_entropy(call, first.rows, &targets, divisor, scale, backend),
+            }
+        }
+        OpKind::MeanSquaredError(_) => Ok(mean_squared_error(call, first.rows, inputs.matrix()?.rows, scale)),
+        _ => Err(call.unknown()),
+    }
+}
+
+/// Starts the backward pass at a number that is the model's loss without being computed by a loss: a weighted sum.
+pub(super) fn finish(call: &Call<'_>, value: Value) -> Output {
+    match value {
+        Value::Float(matrix) if call.model.loss() == Some(call.op.output) => {
+            let plain = call.backend.full(matrix.rows.clone().inner());
+            let gradient = plain.ones_like() * call.manner.loss_scale;
+            let value = match call.backend.residence() {
+                Residence::Host => Loss::Host(numbers(plain)[0]),
+                Residence::Device => Loss::Device(plain.reshape([1])),
+            };
+            Output::Loss(LossGradient { value, logits: call.backend.full(matrix.rows), gradient })
+        }
+        value => Output::Value(value),
+    }
+}
+
+/// Mean of the squared differences of all elements, in f32.
+fn mean_squared_error(call: &Call<'_>, left: Tensor<2>, right: Tensor<2>, scale: f32) -> LossGradient {
+    let full = |x: Tensor<2>| x.cast(burn::tensor::FloatDType::F32);
+    let differences = full(left) - full(right);
+    let plain = differences.clone().inner();
+    let value = plain.clone().square().mean();
+    let count = plain.shape().num_elements() as f64;
+    let value = match call.backend.residence() {
+        Residence::Host => Loss::Host(numbers(value)[0]),
+        Residence::Device => Loss::Device(value),
+    };
+    LossGradient { value, logits: differences, gradient: plain * (2.0 / count) * scale }
+}
+
 /// Sum of the cross-entropies of all rows with a target, divided by `divisor`.
-pub(crate) fn cross_entropy(
-    op: &Op,
+fn cross_entropy(
+    call: &Call<'_>,
     logits: Tensor<2>,
     targets: &Tokens,
     divisor: u64,
 ) -> Result<LossGradient, RuntimeError> {
     let [rows, classes] = logits.dims();
-    check_ids(op, &targets.ids, classes, Some(IGNORED_TARGET))?;
+    call.check_ids(&targets.ids, classes, Some(IGNORED_TARGET))?;
     let weight = 1.0 / divisor as f32;
     let plain = logits.clone().inner();
     let device = plain.device();

@@ -7,7 +7,7 @@ use cutplane_graph::Op;
 
 use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
-use crate::tensor::{HostData, HostTensor};
+use crate::tensor::{HostData, HostTensor, matrix_dims};
 
 /// Floats of any shape, held as a matrix.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub(crate) enum Value {
 pub(crate) enum Weight {
     /// Biases and norm scales.
     Vector(Tensor<1>),
-    /// Everything else.
+    /// Everything else: all axes but the last are rows.
     Matrix(Tensor<2>),
 }
 
@@ -50,6 +50,22 @@ impl Matrix {
     /// Length of the sequence axis, the one before the last.
     pub(crate) fn sequence(&self) -> usize {
         self.shape.len().checked_sub(2).map_or(1, |axis| self.shape[axis])
+    }
+
+    /// A tensor of any rank as the value of `shape`.
+    pub(crate) fn shaped<const D: usize>(shape: Vec<usize>, tensor: Tensor<D>) -> Self {
+        Self { rows: tensor.reshape(matrix_dims(&shape)), shape }
+    }
+
+    /// The numbers with other extents.
+    pub(crate) fn tensor<const D: usize>(&self, dims: [usize; D]) -> Tensor<D> {
+        self.rows.clone().reshape(dims)
+    }
+
+    /// The product of the extents before `axis`, its extent, and the product of those after it.
+    pub(crate) fn around(&self, axis: usize) -> [usize; 3] {
+        let (before, after) = (&self.shape[..axis], &self.shape[axis + 1..]);
+        [before.iter().product(), self.shape[axis], after.iter().product()]
     }
 
     /// The same shape with other numbers.
@@ -68,6 +84,13 @@ impl Matrix {
     }
 }
 
+impl Tokens {
+    /// The numbers, for the outside of the segment.
+    pub(crate) fn leave(&self) -> HostTensor {
+        HostTensor { shape: self.shape.clone(), data: HostData::I32(self.ids.to_vec()) }
+    }
+}
+
 impl Value {
     /// Puts a tensor on the device of `backend`, in its precision, without history.
     pub(crate) fn enter(tensor: HostTensor, backend: &Backend) -> Self {
@@ -76,6 +99,22 @@ impl Value {
         match tensor.data {
             HostData::I32(data) => Self::Int(Tokens { shape, ids: data.into() }),
             floats => Self::Float(Matrix { shape, rows: floats.on_device(dims, backend) }),
+        }
+    }
+
+    /// The numbers without their history, for the outside of the segment.
+    pub(crate) fn leave(&self, backend: &Backend) -> HostTensor {
+        match self {
+            Self::Float(matrix) => matrix.leave(backend),
+            Self::Int(tokens) => tokens.leave(),
+        }
+    }
+
+    /// The floats; `None` for integers.
+    pub(crate) fn float(self) -> Option<Matrix> {
+        match self {
+            Self::Float(matrix) => Some(matrix),
+            Self::Int(_) => None,
         }
     }
 
@@ -113,12 +152,14 @@ fn wrong_type(op: &Op, want: &str, got: &str) -> RuntimeError {
 }
 
 impl Weight {
-    /// Copies a parameter of rank one or two to `device` and makes it a leaf.
+    /// Copies a parameter of the given shape to `device` and makes it a leaf.
     pub(crate) fn leaf(shape: &[usize], data: TensorData, device: &Device) -> Self {
-        match shape.len() {
-            1 => Self::Vector(Tensor::from_data(data, device).require_grad()),
-            _ => Self::Matrix(Tensor::from_data(data, device).require_grad()),
+        if shape.len() == 1 {
+            return Self::Vector(Tensor::from_data(data, device).require_grad());
         }
+        let (bytes, _, dtype) = data.into_parts();
+        let data = TensorData::from_bytes(bytes, matrix_dims(shape), dtype);
+        Self::Matrix(Tensor::from_data(data, device).require_grad())
     }
 
     /// The vector; a graph that built gives each operator parameters of the rank that it takes.
@@ -134,6 +175,14 @@ impl Weight {
         match self {
             Self::Matrix(tensor) => tensor.clone(),
             Self::Vector(_) => unreachable!("OpKind::params gives the rank"),
+        }
+    }
+
+    /// Either as a matrix.
+    pub(crate) fn rows(&self) -> Tensor<2> {
+        match self {
+            Self::Vector(tensor) => as_rows(tensor.clone()),
+            Self::Matrix(tensor) => tensor.clone(),
         }
     }
 
@@ -182,7 +231,7 @@ impl Weight {
     pub(crate) fn leaf_of_rows(shape: &[usize], rows: Tensor<2>) -> Self {
         match shape {
             [length] => Self::Vector(Tensor::from_inner(rows.reshape([*length])).require_grad()),
-            _ => Self::Matrix(Tensor::from_inner(rows).require_grad()),
+            _ => Self::Matrix(Tensor::from_inner(rows.reshape(matrix_dims(shape))).require_grad()),
         }
     }
 

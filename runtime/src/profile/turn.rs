@@ -10,7 +10,7 @@ use super::cases::Case;
 use crate::backend::Backend;
 use crate::error::RuntimeError;
 use crate::memory::RankMemory;
-use crate::ops::{self, Manner, Output, Tokens, Value, Weight, from_floats};
+use crate::ops::{self, Manner, Output, Samples, Tokens, Value, Weight, from_floats};
 use crate::segment::{Slot, seed};
 use crate::tensor::HostTensor;
 
@@ -150,7 +150,7 @@ impl<'a> Bench<'a> {
     pub(super) fn run(&self, inputs: Vec<Value>) -> Output {
         let model = &self.case.model;
         let weights: Vec<&Weight> = self.slots.iter().map(|slot| &slot.weight).collect();
-        let manner = Manner { backend: self.backend, loss_scale: 1.0 };
+        let manner = Manner { backend: self.backend, loss_scale: 1.0, samples: Some(Samples::default()) };
         ops::forward(model, model.op(OpId::new(0)), inputs, &weights, manner)
             .expect("the case was built for the operator")
     }

@@ -54,7 +54,11 @@ pub(crate) fn seed(output: Tensor<2>, upstream: Tensor<2>) -> Tensor<1> {
 fn seed_loss(logits: Tensor<2>, gradient: Tensor<2>, share: f32, backend: &Backend) -> Tensor<1> {
     match backend.residence() {
         Residence::Host => seed(logits, gradient) * share,
-        Residence::Device => seed(logits, backend.low(backend.full(gradient) * share)),
+        Residence::Device => {
+            let gradient = backend.full(gradient) * share;
+            let like = logits.dtype();
+            seed(logits, gradient.cast(like))
+        }
     }
 }
 
@@ -90,11 +94,8 @@ impl Values {
         value.expect("operators stand in topological order")
     }
 
-    /// A float output; `None` for the loss, which is no tensor.
-    pub(crate) fn output(&mut self, id: ValueId) -> Option<Matrix> {
-        match self.values.remove(&id) {
-            Some(Value::Float(matrix)) => Some(matrix),
-            _ => None,
-        }
+    /// An output; `None` for the loss, which is no value.
+    pub(crate) fn output(&mut self, id: ValueId) -> Option<Value> {
+        self.values.remove(&id)
     }
 }

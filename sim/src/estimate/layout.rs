@@ -188,8 +188,11 @@ pub struct Layout {
     pub vpp: u64,
     /// Ranks that share every sequence.
     pub cp: u64,
-    /// Ranks that share the experts of a layer; taken out of `dp`, not multiplied in.
+    /// Ranks that share the experts of a layer; taken out of `dp`, not multiplied in (out of `tp dp` where experts are whole).
     pub ep: u64,
+    /// Whether every expert is whole on its rank, and tensor-parallel ranks bring tokens of their own (Megatron-Core's
+    /// `expert_tensor_parallel_size` 1).
+    pub whole_experts: bool,
     /// Whether norms and residuals are sharded along the sequence over the `tp` ranks.
     pub sequence_parallel: bool,
     /// Sharding over data-parallel ranks.
@@ -226,6 +229,7 @@ impl Default for Layout {
             vpp: 1,
             cp: 1,
             ep: 1,
+            whole_experts: false,
             sequence_parallel: false,
             zero: Zero::default(),
             recompute: Recompute::default(),
@@ -246,6 +250,16 @@ impl Layout {
     /// Devices used: `dp tp pp cp`.
     pub const fn devices(&self) -> u64 {
         self.dp.saturating_mul(self.tp).saturating_mul(self.pp).saturating_mul(self.cp)
+    }
+
+    /// Ranks that share an expert's matrices.
+    pub const fn expert_tp(&self) -> u64 {
+        if self.whole_experts { 1 } else { self.tp }
+    }
+
+    /// Ranks that hold one expert's parameters, or a shard of them, for different samples: `tp dp cp / (expert tp, ep)`.
+    pub const fn expert_replicas(&self) -> u64 {
+        self.dp.saturating_mul(self.cp).saturating_mul(self.tp) / (self.expert_tp() * self.ep)
     }
 
     /// Micro-batches that each replica works through in a step; zero when the batch does not divide (which
@@ -347,8 +361,9 @@ impl Layout {
             let problem = "sequence parallelism shards over the tensor-parallel ranks, and tp is 1".to_owned();
             return inconsistent("sequence_parallel, tp", problem, "raise tp or switch sequence_parallel off");
         }
-        if !(self.dp * self.cp).is_multiple_of(self.ep) {
-            let problem = format!("{} expert-parallel ranks out of dp x cp = {}", self.ep, self.dp * self.cp);
+        let ranks = self.dp * self.cp * self.tp / self.expert_tp();
+        if !ranks.is_multiple_of(self.ep) {
+            let problem = format!("{} expert-parallel ranks out of {ranks} that see different samples", self.ep);
             return inconsistent("ep, dp, cp", problem, "make ep a divisor of dp x cp");
         }
         match self.zero.shard_group {

@@ -1,7 +1,7 @@
 //! Where the ranks of each parallel axis lie: tensor innermost, then context, data, pipeline (Megatron's order).
 
 use super::layout::Layout;
-use super::stack::Stack;
+use super::stack::{Stack, Trait};
 use crate::network::{Collective, Fabric, Group, time};
 
 /// The groups of a layout on a fabric, and what their collectives cost.
@@ -18,28 +18,39 @@ pub(super) struct Mesh<'a> {
     /// A rank and the same rank of the next stage.
     neighbour: Group,
     tp: usize,
+    expert_stride: usize,
+}
+
+/// Whose parameters a collective is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holders {
+    /// Those that every replica holds.
+    All,
+    /// An expert's, which only some replicas hold.
+    Experts,
 }
 
 impl<'a> Mesh<'a> {
     pub(super) fn new(layout: &Layout, fabric: &'a Fabric, stack: &'a Stack) -> Self {
         let size = |degree: u64| degree as usize;
         let (tp, cp, dp, ep) = (size(layout.tp), size(layout.cp), size(layout.dp), size(layout.ep));
-        let node = fabric.node();
+        let (expert_tp, node) = (size(layout.expert_tp()), fabric.node());
         Self {
             fabric,
             stack,
             tensor: strided(tp, 1, node),
             context: strided(cp, tp, node),
             replicas: strided(cp * dp, tp, node),
-            expert: strided(ep, tp, node),
-            expert_replicas: strided(cp * dp / ep, tp * ep, node),
+            expert: strided(ep, expert_tp, node),
+            expert_replicas: strided(size(layout.expert_replicas()), expert_tp * ep, node),
             neighbour: strided(2, tp * cp * dp, node),
             tp,
+            expert_stride: expert_tp * ep,
         }
     }
 
     fn seconds(&self, collective: Collective, bytes: f64, group: &Group) -> f64 {
-        time(collective, bytes, group, self.fabric, &self.stack.library).seconds
+        time(collective, bytes, group, self.fabric, &self.stack.library()).seconds
     }
 
     pub(super) fn tensor(&self, collective: Collective, bytes: f64) -> f64 {
@@ -55,23 +66,35 @@ impl<'a> Mesh<'a> {
         self.seconds(Collective::AllToAll, bytes, &self.expert)
     }
 
-    pub(super) fn replicas(&self, collective: Collective, bytes: f64) -> f64 {
-        self.seconds(collective, bytes, &self.replicas)
-    }
-
-    pub(super) fn expert_replicas(&self, collective: Collective, bytes: f64) -> f64 {
-        self.seconds(collective, bytes, &self.expert_replicas)
+    /// A collective among all ranks that hold equal parameters.
+    pub(super) fn replicas(&self, holders: Holders, collective: Collective, bytes: f64) -> f64 {
+        self.seconds(collective, bytes, self.group(holders))
     }
 
     /// A collective among shard groups of `ranks` replicas, the innermost ones.
-    pub(super) fn shards(&self, collective: Collective, bytes: f64, ranks: u64) -> f64 {
-        self.seconds(collective, bytes, &strided(ranks as usize, self.tp, self.fabric.node()))
+    pub(super) fn shards(&self, holders: Holders, collective: Collective, bytes: f64, ranks: u64) -> f64 {
+        self.seconds(collective, bytes, &strided(ranks as usize, self.stride(holders), self.fabric.node()))
     }
 
     /// A collective among the ranks that hold the same shard of different shard groups.
-    pub(super) fn between_shards(&self, collective: Collective, bytes: f64, ranks: u64) -> f64 {
-        let copies = self.replicas.ranks / (ranks as usize).max(1);
-        self.seconds(collective, bytes, &strided(copies, self.tp * ranks as usize, self.fabric.node()))
+    pub(super) fn between_shards(&self, holders: Holders, collective: Collective, bytes: f64, ranks: u64) -> f64 {
+        let copies = self.group(holders).ranks / (ranks as usize).max(1);
+        self.seconds(collective, bytes, &strided(copies, self.stride(holders) * ranks as usize, self.fabric.node()))
+    }
+
+    fn group(&self, holders: Holders) -> &Group {
+        match holders {
+            Holders::All => &self.replicas,
+            Holders::Experts => &self.expert_replicas,
+        }
+    }
+
+    /// Ranks from one holder to the next.
+    fn stride(&self, holders: Holders) -> usize {
+        match holders {
+            Holders::All => self.tp,
+            Holders::Experts => self.expert_stride,
+        }
     }
 
     /// All-reduce of a tied parameter between the first and the last stage.
@@ -83,15 +106,11 @@ impl<'a> Mesh<'a> {
     /// ranks and gathered behind the wire where the stack does so.
     pub(super) fn hand_over(&self, bytes: f64, already_cut: bool) -> f64 {
         let cut = if already_cut { 1.0 } else { self.tp as f64 };
-        if !already_cut && self.stack.scatter_gather && self.tp > 1 {
+        if !already_cut && self.stack.has(Trait::ScatterGather) && self.tp > 1 {
             let wire = self.seconds(Collective::SendRecv, bytes / cut, &self.neighbour);
             return wire + self.tensor(Collective::AllGather, bytes);
         }
         self.seconds(Collective::SendRecv, bytes, &self.neighbour)
-    }
-
-    pub(super) fn fabric(&self) -> &Fabric {
-        self.fabric
     }
 }
 

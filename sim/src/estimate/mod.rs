@@ -19,8 +19,9 @@ pub use layout::{
     AttentionKernel, GradientSync, Layout, Offload, PipelineSchedule, Precision, Recompute, ServerPlacement, Zero,
     ZeroStage,
 };
+pub(crate) use model::splits;
 pub use model::{Block, FoldedModel, Operator, Split};
-pub use stack::{Stack, StackName};
+pub use stack::{Stack, Trait, known_stacks};
 pub use step::{Breakdown, Estimator, StepEstimate};
 pub use work::{Passes, Work};
 

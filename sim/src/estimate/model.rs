@@ -61,14 +61,14 @@ impl Block {
         self.operators.iter().map(|operator| operator.parameters).sum()
     }
 
-    /// Trainable numbers of one instance on each rank, `(dense, of experts)`: tensor parallelism shards all but what every
-    /// rank computes whole, expert parallelism the experts.
-    pub fn parameters_of_rank(&self, tp: u64, ep: u64) -> (u64, u64) {
+    /// Trainable numbers of one instance on each rank, `(dense, of experts)`: `tp` ranks shard all but what every rank
+    /// computes whole, `experts` ranks the experts.
+    pub fn parameters_of_rank(&self, tp: u64, experts: u64) -> (u64, u64) {
         let mut sums = (0, 0);
         for operator in &self.operators {
             let sharded = if operator.split == Split::Whole { 1 } else { tp };
             match operator.kind {
-                OpKind::ExpertLinear(_) => sums.1 += operator.parameters.div_ceil(sharded * ep),
+                OpKind::ExpertLinear(_) => sums.1 += operator.parameters.div_ceil(experts),
                 _ => sums.0 += operator.parameters.div_ceil(sharded),
             }
         }
@@ -187,7 +187,7 @@ fn tied_parameters(graph: &ModelGraph) -> u64 {
 
 /// How tensor parallelism cuts each operator: a linear layer whose output reaches another one, attention or the loss by
 /// pointwise steps alone is cut by columns, the one that it reaches by rows.
-fn splits(graph: &ModelGraph) -> Vec<Split> {
+pub(crate) fn splits(graph: &ModelGraph) -> Vec<Split> {
     let mut sharded = vec![false; graph.values().len()];
     let mut gathered = HashSet::new();
     let mut splits = Vec::with_capacity(graph.ops().len());

@@ -1,8 +1,8 @@
 //! Shards of parameters that travel while layers compute: FSDP, ZeRO-3.
 
 use super::layout::{Layout, ZeroStage};
-use super::mesh::Mesh;
-use super::stack::Stack;
+use super::mesh::{Holders, Mesh};
+use super::stack::{Stack, Trait};
 use crate::network::Collective;
 
 /// Communication of a unit's shards that computation does not hide, s for one micro-batch.
@@ -33,28 +33,32 @@ pub(super) fn exposed(units: &[Unit], layout: &Layout, mesh: &Mesh<'_>, stack: &
         return Exposed::default();
     }
     let weight = layout.precision.activation_bytes() as f64;
-    let gradient = gradient_bytes(layout, stack);
+    let moved = |collective, bytes: f64| {
+        let wire = mesh.shards(Holders::All, collective, bytes, ranks);
+        wire.max(bytes / (stack.shard_gb_per_s * 1e9))
+    };
+    let gather = |unit: &Unit| moved(Collective::AllGather, unit.parameters * weight);
+    let scatter = |unit: &Unit| moved(Collective::ReduceScatter, unit.parameters * gradient_bytes(layout, stack));
     let mut total = Exposed::default();
     for unit in units {
-        let gather = mesh.shards(Collective::AllGather, unit.parameters * weight, ranks);
-        let scatter = mesh.shards(Collective::ReduceScatter, unit.parameters * gradient, ranks);
-        total.forward += unit.count * beside(unit.forward, gather, stack);
-        total.backward += unit.count * beside(unit.backward, gather + scatter, stack);
+        total.forward += unit.count * beside(unit.forward, gather(unit), stack);
+        total.backward += unit.count * beside(unit.backward, gather(unit) + scatter(unit), stack);
     }
     if let Some(first) = units.iter().find(|unit| unit.count > 0.0) {
-        total.forward += mesh.shards(Collective::AllGather, first.parameters * weight, ranks);
-        total.backward += mesh.shards(Collective::ReduceScatter, first.parameters * gradient, ranks);
+        total.forward += gather(first);
+        total.backward += scatter(first);
     }
     total
 }
 
-/// What communication adds to computation that runs beside it: the rest that does not fit, and the slowdown while both run.
-pub(super) fn beside(computation: f64, communication: f64, stack: &Stack) -> f64 {
-    if !stack.prefetches {
+/// What communication adds to computation that runs beside it: the rest that does not fit, what the stack never hides, and
+/// the slowdown while both run.
+fn beside(computation: f64, communication: f64, stack: &Stack) -> f64 {
+    if !stack.has(Trait::Prefetches) {
         return communication;
     }
-    let slowed = communication.min(computation) * (stack.overlap_slowdown - 1.0);
-    (communication - computation).max(slowed)
+    let hidden = communication.min(computation) * (1.0 - stack.exposed_shards);
+    (communication - hidden).max(hidden * (stack.overlap_slowdown - 1.0))
 }
 
 /// Bytes of a gradient on the wire.

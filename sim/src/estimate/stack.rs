@@ -1,32 +1,69 @@
 //! What a software stack adds to the device: which kernels it launches, how fast the host launches them, what it overlaps.
 
+use std::sync::LazyLock;
+
+use cutplane_graph::Architecture;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::AttentionAlgorithm;
 use crate::network::Library;
 
+/// What the code of a framework does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Trait {
+    /// Attention and residuals have dropout.
+    Dropout,
+    /// Bias, activation, dropout and residual are fused into one kernel each.
+    FusedPointwise,
+    /// Matrix products add their bias themselves.
+    BiasInProduct,
+    /// Gradients travel in buckets beside the backward pass.
+    OverlapsGradients,
+    /// Shards of parameters are gathered a unit ahead (FSDP, ZeRO-3).
+    Prefetches,
+    /// A pipeline rank waits for its neighbours at every exchange.
+    BlockingPipeline,
+    /// Pipeline messages are cut over the tensor-parallel ranks and gathered behind the wire (Narayanan et al. 2021, section
+    /// 4.1).
+    ScatterGather,
+    /// Ranks broadcast the parameters that they updated one after the other, where shards would be gathered at once.
+    BroadcastsUpdates,
+}
+
 /// A training framework by its few physical traits. A trait is a fact of the framework's code or a named constant with a
-/// unit; [`Stack::source`] says which constants were fitted to which rows.
-#[derive(Clone, Debug, PartialEq)]
+/// unit; [`Stack::source`] says which constants were fitted to which rows. `sim/data/training-stacks.toml` holds those that
+/// are known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Stack {
     /// Name.
-    pub name: &'static str,
-    /// Whether attention and residuals have dropout.
-    pub dropout: bool,
-    /// Whether bias, activation, dropout and residual are fused into one kernel each.
-    pub fused_pointwise: bool,
+    pub name: String,
+    /// Device family that the constants hold on; absent where they hold on all that have no entry of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<Architecture>,
+    /// What its code does.
+    pub traits: Vec<Trait>,
     /// Passes over the scores of materialised attention between its products, forward (a read or a write each).
     pub softmax_passes: f64,
-    /// Whether matrix products add their bias themselves.
-    pub bias_in_product: bool,
-    /// Fused attention in use where [`super::AttentionKernel::Flash`] is asked for.
-    pub flash: AttentionAlgorithm,
+    /// Version of FlashAttention in use where [`super::AttentionKernel::Flash`] is asked for.
+    pub flash: u8,
+    /// Minor version of NCCL 2.
+    pub nccl_minor: u8,
     /// Bytes of memory traffic a logit, forward and backward of the loss together, in 16-bit training; f32 takes a third more.
     pub loss_bytes_per_logit: f64,
+    /// Memory traffic of a layer's pointwise operators over what they must read and write: casts, copies, layouts, kernels that
+    /// do not reach the device's stream bandwidth.
+    pub pointwise_traffic: f64,
     /// Host time to launch one kernel of a forward pass, us.
     pub forward_launch_us: f64,
     /// Host time to launch one kernel of a backward pass, us (autograd's own thread needs no Python).
     pub backward_launch_us: f64,
+    /// Host time to keep and restore the state of a recomputed layer, us.
+    pub checkpoint_us: f64,
+    /// Host time of a collective or a message between ranks, launches and stream events included, us.
+    pub collective_us: f64,
     /// Host time of a step besides its passes: data, logging, bookkeeping, ms.
     pub step_ms: f64,
     /// Host time of an optimizer step, us a parameter tensor.
@@ -38,122 +75,119 @@ pub struct Stack {
     pub gradient_bytes: f64,
     /// Memory traffic to add a weight's gradient to its sum over micro-batches, bytes a parameter and micro-batch.
     pub accumulated_bytes: f64,
-    /// Whether gradients travel in buckets beside the backward pass.
-    pub overlaps_gradients: bool,
-    /// Whether shards of parameters are gathered a unit ahead (FSDP, ZeRO-3).
-    pub prefetches: bool,
-    /// Whether a pipeline rank waits for its neighbours at every exchange.
-    pub blocking_pipeline: bool,
-    /// Whether pipeline messages are cut over the tensor-parallel ranks and gathered behind the wire (Narayanan et al. 2021,
-    /// section 4.1).
-    pub scatter_gather: bool,
     /// Share of the tensor-parallel collectives of the backward pass that hides behind products of weight gradients.
     pub tensor_overlap: f64,
+    /// Share of the time of gathering and scattering shards that nothing hides.
+    pub exposed_shards: f64,
+    /// Bandwidth at which a rank's shards of parameters are gathered and scattered at most, GB/s: flattening, copies, calls that
+    /// are not coalesced. Infinite where the wire binds.
+    pub shard_gb_per_s: f64,
+    /// Time of one rank's broadcast of what it updated, ms ([`Trait::BroadcastsUpdates`]).
+    pub broadcast_ms: f64,
     /// Slowdown of computation while collectives run beside it: multiprocessors and bandwidth that they take.
     pub overlap_slowdown: f64,
     /// Time of kernels in training over their isolated time: clocks under power limits, cold caches.
     pub sustained_slowdown: f64,
-    /// Communication library.
-    pub library: Library,
     /// Factor within which nine of ten measurements lie.
     pub spread: f64,
     /// Where the constants come from.
-    pub source: &'static str,
+    pub source: String,
 }
 
-/// The stacks that have constants of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum StackName {
-    /// Megatron-LM of 2021, and DeepSpeed on top of it.
-    Megatron,
-    /// Megatron-Core and NeMo.
-    MegatronCore,
-    /// PyTorch FSDP, as in Composer.
-    PytorchFsdp,
-    /// PyTorch DDP, eager.
-    PytorchDdp,
-}
-
-impl StackName {
-    /// Its traits.
-    pub const fn stack(self) -> Stack {
-        match self {
-            Self::Megatron => MEGATRON,
-            Self::MegatronCore => MEGATRON_CORE,
-            Self::PytorchFsdp => PYTORCH_FSDP,
-            Self::PytorchDdp => PYTORCH_DDP,
+impl Default for Stack {
+    /// PyTorch in eager mode, by priors.
+    fn default() -> Self {
+        Self {
+            name: "assumed".to_owned(),
+            family: None,
+            traits: vec![Trait::Dropout, Trait::BiasInProduct, Trait::OverlapsGradients],
+            softmax_passes: 9.0,
+            flash: 2,
+            nccl_minor: 18,
+            loss_bytes_per_logit: 40.0,
+            pointwise_traffic: 1.3,
+            forward_launch_us: 12.0,
+            backward_launch_us: 8.0,
+            checkpoint_us: 200.0,
+            collective_us: 40.0,
+            step_ms: 3.0,
+            tensor_us: 5.0,
+            optimizer_bytes: 40.0,
+            gradient_bytes: 4.0,
+            accumulated_bytes: 6.0,
+            tensor_overlap: 0.0,
+            exposed_shards: 0.0,
+            shard_gb_per_s: f64::INFINITY,
+            broadcast_ms: 0.0,
+            overlap_slowdown: 1.1,
+            sustained_slowdown: 1.0,
+            spread: 1.5,
+            source: "assumed".to_owned(),
         }
     }
 }
 
-const MEGATRON: Stack = Stack {
-    name: "Megatron-LM",
-    dropout: true,
-    fused_pointwise: true,
-    softmax_passes: 4.5,
-    bias_in_product: false,
-    flash: AttentionAlgorithm::Flash1,
-    loss_bytes_per_logit: 56.0,
-    forward_launch_us: 20.0,
-    backward_launch_us: 12.0,
-    step_ms: 3.0,
-    tensor_us: 10.0,
-    optimizer_bytes: 60.0,
-    gradient_bytes: 2.0,
-    accumulated_bytes: 6.0,
-    overlaps_gradients: false,
-    prefetches: false,
-    blocking_pipeline: true,
-    scatter_gather: true,
-    tensor_overlap: 0.0,
-    overlap_slowdown: 1.1,
-    sustained_slowdown: 1.0,
-    library: Library::nccl(2, 8),
-    spread: 1.2,
-    source: "assumed",
-};
+impl Stack {
+    /// The stack of a name, of those that are known.
+    pub fn named(name: &str, family: Option<Architecture>) -> Option<&'static Self> {
+        Self::among(known_stacks(), name, family)
+    }
 
-const MEGATRON_CORE: Stack = Stack {
-    name: "Megatron-Core",
-    dropout: false,
-    softmax_passes: 2.0,
-    bias_in_product: true,
-    flash: AttentionAlgorithm::Flash2,
-    optimizer_bytes: 40.0,
-    overlaps_gradients: true,
-    tensor_overlap: 0.5,
-    library: Library::NCCL,
-    ..MEGATRON
-};
+    /// The stack of a name among some: with constants of the family if there are such, else those of all families.
+    pub fn among<'a>(stacks: &'a [Self], name: &str, family: Option<Architecture>) -> Option<&'a Self> {
+        let own =
+            |family: Option<Architecture>| stacks.iter().find(|stack| stack.name == name && stack.family == family);
+        family.and_then(|family| own(Some(family))).or_else(|| own(None))
+    }
 
-const PYTORCH_FSDP: Stack = Stack {
-    name: "PyTorch FSDP",
-    dropout: false,
-    fused_pointwise: false,
-    softmax_passes: 5.0,
-    bias_in_product: true,
-    flash: AttentionAlgorithm::Flash2,
-    loss_bytes_per_logit: 28.0,
-    forward_launch_us: 12.0,
-    backward_launch_us: 8.0,
-    step_ms: 5.0,
-    tensor_us: 10.0,
-    optimizer_bytes: 40.0,
-    gradient_bytes: 4.0,
-    accumulated_bytes: 6.0,
-    overlaps_gradients: true,
-    prefetches: true,
-    blocking_pipeline: false,
-    scatter_gather: false,
-    tensor_overlap: 0.0,
-    overlap_slowdown: 1.1,
-    sustained_slowdown: 1.0,
-    library: Library::NCCL,
-    spread: 1.25,
-    source: "assumed",
-};
+    /// Whether its code does this.
+    pub fn has(&self, what: Trait) -> bool {
+        self.traits.contains(&what)
+    }
 
-const PYTORCH_DDP: Stack =
-    Stack { name: "PyTorch DDP", dropout: true, softmax_passes: 9.0, prefetches: false, spread: 1.4, ..PYTORCH_FSDP };
+    /// Its communication library.
+    pub const fn library(&self) -> Library {
+        Library::nccl(2, self.nccl_minor)
+    }
+
+    /// Its fused attention.
+    pub const fn fused_attention(&self) -> AttentionAlgorithm {
+        match self.flash {
+            0 | 1 => AttentionAlgorithm::Flash1,
+            2 => AttentionAlgorithm::Flash2,
+            _ => AttentionAlgorithm::Flash3,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    stack: Vec<Stack>,
+}
+
+static FILE: LazyLock<File> = LazyLock::new(|| {
+    toml::from_str(include_str!("../../data/training-stacks.toml")).expect("a test reads data/training-stacks.toml")
+});
+
+/// The stacks that are known.
+pub fn known_stacks() -> &'static [Stack] {
+    &FILE.stack
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stack_has_a_name_of_its_own_a_spread_and_a_source() {
+        for (index, stack) in known_stacks().iter().enumerate() {
+            let same = |other: &&Stack| other.name == stack.name && other.family == stack.family;
+            assert_eq!(known_stacks()[..index].iter().filter(same).count(), 0, "{}", stack.name);
+            assert!(stack.spread >= 1.0 && !stack.source.is_empty() && stack.name != "assumed", "{}", stack.name);
+            assert_eq!(Stack::named(&stack.name, stack.family), Some(stack));
+            assert!(Stack::named(&stack.name, None).is_some(), "{}", stack.name);
+        }
+        assert_eq!(Stack::named("none such", None), None);
+    }
+}

@@ -14,8 +14,8 @@ use super::model::FoldedModel;
 use super::pipeline::{Hop, StageTime, stage_ends};
 use super::price::Pricer;
 use super::sharding::{Exposed, Unit, exposed, gradient_bytes};
-use super::stack::Stack;
-use super::sync::{gradient_sync, optimizer_seconds};
+use super::stack::{Stack, Trait};
+use super::sync::{Parameters, gradient_sync, optimizer_seconds};
 use super::work::{Passes, Work};
 use crate::kernel::GpuModel;
 use crate::network::Fabric;
@@ -101,7 +101,7 @@ impl StepEstimate {
 }
 
 /// What decides the price of a block.
-type PriceKey = (u64, u64, u64, u64, bool, Precision, AttentionKernel);
+type PriceKey = (u64, u64, u64, u64, [bool; 2], Precision, AttentionKernel);
 
 /// Estimates many layouts of one model on one cluster: prices of layers are kept.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl<'a> Estimator<'a> {
         let slowdown = self.stack.sustained_slowdown;
         let pricer = Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown };
         let hop = self.hop_seconds(&pricer);
-        let exchange = if layout.pp > 1 && self.stack.blocking_pipeline { hop } else { 0.0 };
+        let exchange = if layout.pp > 1 && self.stack.has(Trait::BlockingPipeline) { hop } else { 0.0 };
         let context = Context { prices: self.prices(&pricer), pricer, exchange };
         let stages: Vec<Stage> = held.iter().map(|held| self.stage(&context, held)).collect();
         Ok(self.compose(&context, &stages, hop - exchange))
@@ -168,7 +168,10 @@ impl<'a> Estimator<'a> {
         let pricer = Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown };
         let prices = self.prices(&pricer);
         let layers = self.model.blocks.iter().zip(prices.iter()).filter(|(block, _)| block.is_layer);
-        let unit = |passes: &Passes| self.unit(&recomputed(*passes, layout, repeated_share(layout, 1), true), 0.0, 1.0);
+        let unit = |passes: &Passes| {
+            let repeated = repeated_share(layout, 1);
+            self.unit(&recomputed(*passes, layout, repeated, true), checkpoints(layout, repeated), 0.0, 1.0)
+        };
         let units = layers.map(|(_, passes)| unit(passes));
         let longest = units.max_by(|a, b| (a.forward + a.backward).total_cmp(&(b.forward + b.backward)));
         let within = |seconds: f64| Predicted::within(seconds, self.stack.spread);
@@ -177,8 +180,9 @@ impl<'a> Estimator<'a> {
 
     /// Prices of one instance of each block.
     fn prices(&self, pricer: &Pricer<'_>) -> Rc<[Passes]> {
-        let Layout { micro_batch, tp, cp, ep, sequence_parallel, precision, attention, .. } = *pricer.layout;
-        let key = (micro_batch, tp, cp, ep, sequence_parallel, precision, attention);
+        let Layout { micro_batch, tp, cp, ep, sequence_parallel, whole_experts, precision, attention, .. } =
+            *pricer.layout;
+        let key = (micro_batch, tp, cp, ep, [sequence_parallel, whole_experts], precision, attention);
         let mut known = self.prices.borrow_mut();
         let block = |block: &super::Block| {
             block.operators.iter().fold(Passes::default(), |sum, operator| sum + pricer.operator(operator))
@@ -208,9 +212,11 @@ impl<'a> Estimator<'a> {
         for &(index, count) in held {
             let block = &self.model.blocks[index];
             let one = recomputed(context.prices[index], layout, repeated, block.is_layer);
-            let (dense, experts) = block.parameters_of_rank(layout.tp, layout.ep);
-            let unit = self.unit(&one, (dense + experts) as f64, count as f64);
-            sum.add(&one, &unit, block.tensors());
+            let (dense, experts) = block.parameters_of_rank(layout.tp, layout.expert_tp() * layout.ep);
+            let parameters = Parameters { dense: dense as f64, experts: experts as f64 };
+            let checkpoints = if block.is_layer { checkpoints(layout, repeated) } else { 0.0 };
+            let unit = self.unit(&one, checkpoints, parameters.total(), count as f64);
+            sum.add(&one, &unit, parameters, block.tensors());
             units.push(unit);
         }
         sum.exposed = exposed(&units, layout, &context.pricer.mesh, self.stack);
@@ -218,16 +224,19 @@ impl<'a> Estimator<'a> {
     }
 
     /// One block's passes with the host that launches them.
-    fn unit(&self, passes: &Passes, parameters: f64, count: f64) -> Unit {
-        let backward = passes.backward();
-        let seconds = |launches: f64, us: f64| launches * us * 1e-6;
-        let forward_host = seconds(passes.forward.launches, self.stack.forward_launch_us);
-        let backward_host = seconds(passes.recompute.launches, self.stack.forward_launch_us)
-            + seconds(backward.launches - passes.recompute.launches, self.stack.backward_launch_us);
+    fn unit(&self, passes: &Passes, checkpoints: f64, parameters: f64, count: f64) -> Unit {
+        let stack = self.stack;
+        let gradients = passes.input_gradient + passes.weight_gradient;
+        let host =
+            |work: &Work, launch_us: f64| (work.launches * launch_us + work.collectives * stack.collective_us) * 1e-6;
+        let forward_host = host(&passes.forward, stack.forward_launch_us);
+        let backward_host = host(&passes.recompute, stack.forward_launch_us)
+            + host(&gradients, stack.backward_launch_us)
+            + checkpoints * stack.checkpoint_us * 1e-6;
         Unit {
             parameters,
             forward: launched(passes.forward.device(), forward_host),
-            backward: launched(backward.device(), backward_host),
+            backward: launched(passes.backward().device(), backward_host),
             count,
         }
     }
@@ -267,7 +276,7 @@ impl<'a> Estimator<'a> {
         let optimizer = stages.iter().map(|stage| stage.optimizer).fold(0.0, f64::max);
         let overhead = self.stack.step_ms * 1e-3;
         let seconds = end + tied + optimizer + overhead;
-        let mut breakdown = self.passes_of(&stages[last], layout);
+        let mut breakdown = Self::passes_of(&stages[last], layout);
         breakdown.bubble = end - stages[last].sync - m as f64 * stages[last].time.both();
         breakdown.gradient_sync = stages[last].sync + tied;
         (breakdown.optimizer, breakdown.overhead) = (optimizer, overhead);
@@ -282,7 +291,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// The parts of the breakdown that a stage's passes decide.
-    fn passes_of(&self, stage: &Stage, layout: &Layout) -> Breakdown {
+    fn passes_of(stage: &Stage, layout: &Layout) -> Breakdown {
         let m = layout.micro_batches() as f64;
         let Stage { passes, exposed, host, time, .. } = stage;
         let gradients = passes.input_gradient + passes.weight_gradient;
@@ -311,23 +320,24 @@ struct StageSum {
     /// With the waits for the host, s.
     forward: f64,
     backward: f64,
-    parameters: f64,
+    parameters: Parameters,
     tensors: f64,
 }
 
 impl StageSum {
-    fn add(&mut self, one: &Passes, unit: &Unit, tensors: u64) {
+    fn add(&mut self, one: &Passes, unit: &Unit, parameters: Parameters, tensors: u64) {
         self.passes += *one * unit.count;
         self.forward += unit.forward * unit.count;
         self.backward += unit.backward * unit.count;
-        self.parameters += unit.parameters * unit.count;
+        self.parameters.dense += parameters.dense * unit.count;
+        self.parameters.experts += parameters.experts * unit.count;
         self.tensors += tensors as f64 * unit.count;
     }
 }
 
 /// How sharply the slower of device and host hides the other along a block's kernels: some are short and wait for the host
 /// even where most are long.
-const LAUNCH_OVERLAP: f64 = 3.0;
+const LAUNCH_OVERLAP: f64 = 8.0;
 
 /// Kernels of `device` seconds that a host launches in `host` seconds.
 fn launched(device: f64, host: f64) -> f64 {
@@ -343,6 +353,14 @@ fn repeated_share(layout: &Layout, layers: u64) -> f64 {
         Recompute::Layers(some) => some as f64 / layers.max(1) as f64,
     }
     .min(1.0)
+}
+
+/// Times that the state of a layer is kept and restored for a recomputation.
+const fn checkpoints(layout: &Layout, repeated: f64) -> f64 {
+    match layout.recompute {
+        Recompute::Selective => 1.0,
+        _ => repeated,
+    }
 }
 
 /// The passes of a block with what its recomputation adds.

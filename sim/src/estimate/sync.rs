@@ -3,9 +3,9 @@
 use cutplane_plan::Optimizer;
 
 use super::layout::{GradientSync, Layout, Offload, ServerPlacement, ZeroStage};
-use super::mesh::Mesh;
+use super::mesh::{Holders, Mesh};
 use super::sharding::gradient_bytes;
-use super::stack::Stack;
+use super::stack::{Stack, Trait};
 use crate::kernel::{GpuModel, Kernel, Precision};
 use crate::network::Collective;
 
@@ -17,41 +17,87 @@ const HOST_UPDATE: f64 = 130e9;
 /// Buckets that gradients travel in when they overlap, bytes (PyTorch DDP's default).
 const BUCKET: f64 = 25.0 * 1_048_576.0;
 
+/// Trainable numbers that a device holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Parameters {
+    /// Those that all replicas hold.
+    pub(super) dense: f64,
+    /// Those of its experts.
+    pub(super) experts: f64,
+}
+
+impl Parameters {
+    pub(super) fn total(self) -> f64 {
+        self.dense + self.experts
+    }
+}
+
 /// Exposed time of the synchronisation of a stage's gradients, s. `window` is the computation that it can run beside: the
 /// last micro-batch's backward pass.
-pub(super) fn gradient_sync(parameters: f64, window: f64, layout: &Layout, mesh: &Mesh<'_>, stack: &Stack) -> f64 {
-    let replicas = layout.dp * layout.cp;
-    if replicas == 1 || parameters <= 0.0 {
-        return 0.0;
-    }
+pub(super) fn gradient_sync(
+    parameters: Parameters,
+    window: f64,
+    layout: &Layout,
+    mesh: &Mesh<'_>,
+    stack: &Stack,
+) -> f64 {
     let overlapped = match layout.gradient_sync {
-        GradientSync::AllReduce { overlapped } => overlapped.unwrap_or(stack.overlaps_gradients),
+        GradientSync::AllReduce { overlapped } => overlapped.unwrap_or(stack.has(Trait::OverlapsGradients)),
         GradientSync::ParameterServer { servers, placement } => {
-            return parameter_server(parameters, servers, placement, layout, mesh);
+            let alone = layout.dp * layout.cp == 1;
+            return if alone { 0.0 } else { parameter_server(parameters.total(), servers, placement, layout, mesh) };
         }
     };
+    let dense = exchange(parameters.dense, Holders::All, layout, mesh, stack);
+    let experts = exchange(parameters.experts, Holders::Experts, layout, mesh, stack);
+    let (hideable, late) = (dense.hideable + experts.hideable, dense.late + experts.late);
+    if !overlapped || hideable <= 0.0 {
+        return hideable + late;
+    }
+    let tail = hideable * (BUCKET / (parameters.total() * gradient_bytes(layout, stack))).min(1.0);
+    let slowed = hideable.min(window) * (stack.overlap_slowdown - 1.0);
+    (hideable - window).max(tail).max(slowed) + late
+}
+
+/// What some parameters' gradients cost, s.
+#[derive(Clone, Copy, Debug, Default)]
+struct Exchange {
+    /// Can run beside the backward pass.
+    hideable: f64,
+    /// Follows the update.
+    late: f64,
+}
+
+fn exchange(parameters: f64, holders: Holders, layout: &Layout, mesh: &Mesh<'_>, stack: &Stack) -> Exchange {
+    let replicas = match holders {
+        Holders::All => layout.dp * layout.cp,
+        Holders::Experts => layout.expert_replicas(),
+    };
+    if replicas <= 1 || parameters <= 0.0 {
+        return Exchange::default();
+    }
     let gradients = parameters * gradient_bytes(layout, stack);
     let weights = parameters * layout.precision.activation_bytes() as f64;
-    let ranks = layout.shard_ranks();
+    let ranks = layout.shard_ranks().min(replicas);
     let between = if ranks < replicas {
-        mesh.between_shards(Collective::AllReduce, gradients / ranks as f64, ranks)
+        mesh.between_shards(holders, Collective::AllReduce, gradients / ranks as f64, ranks)
     } else {
         0.0
     };
-    let (hideable, late) = match layout.zero.stage {
-        ZeroStage::None => (mesh.replicas(Collective::AllReduce, gradients), 0.0),
-        ZeroStage::One | ZeroStage::Two => (
-            mesh.shards(Collective::ReduceScatter, gradients, ranks) + between,
-            mesh.shards(Collective::AllGather, weights, ranks),
-        ),
-        ZeroStage::Three => (between, 0.0),
-    };
-    if !overlapped {
-        return hideable + late;
+    match layout.zero.stage {
+        ZeroStage::None => Exchange { hideable: mesh.replicas(holders, Collective::AllReduce, gradients), late: 0.0 },
+        ZeroStage::One | ZeroStage::Two => Exchange {
+            hideable: mesh.shards(holders, Collective::ReduceScatter, gradients, ranks) + between,
+            late: updates(weights, holders, ranks, mesh, stack),
+        },
+        ZeroStage::Three => Exchange { hideable: between, late: 0.0 },
     }
-    let tail = hideable * (BUCKET / gradients).min(1.0);
-    let slowed = hideable.min(window) * (stack.overlap_slowdown - 1.0);
-    (hideable - window).max(tail).max(slowed) + late
+}
+
+/// Every rank gets the parameters that the others updated.
+fn updates(weights: f64, holders: Holders, ranks: u64, mesh: &Mesh<'_>, stack: &Stack) -> f64 {
+    let broadcasts = if stack.has(Trait::BroadcastsUpdates) { ranks as f64 * stack.broadcast_ms * 1e-3 } else { 0.0 };
+    mesh.shards(holders, Collective::AllGather, weights, ranks) + broadcasts
 }
 
 /// Pull and push of parameter servers: through the network where they live on every machine, else over PCIe, which the
@@ -66,24 +112,27 @@ fn parameter_server(
     let bytes = parameters * 4.0;
     let replicas = (layout.dp * layout.cp) as f64;
     match placement {
-        ServerPlacement::EveryMachine => {
-            mesh.replicas(Collective::ParameterServer { servers: servers as usize, colocated: true }, bytes)
-        }
+        ServerPlacement::EveryMachine => mesh.replicas(
+            Holders::All,
+            Collective::ParameterServer { servers: servers as usize, colocated: true },
+            bytes,
+        ),
         ServerPlacement::HostMemory => 2.0 * bytes / HOST_COPY * replicas.max(1.0) / servers.max(1) as f64,
-        ServerPlacement::Accelerator => mesh.replicas(Collective::AllReduce, bytes) * 1.5,
+        ServerPlacement::Accelerator => mesh.replicas(Holders::All, Collective::AllReduce, bytes) * 1.5,
     }
 }
 
 /// The optimizer step over a stage's parameters, s: `(device, host)`.
 pub(super) fn optimizer_seconds(
-    parameters: f64,
+    parameters: Parameters,
     tensors: f64,
     layout: &Layout,
     gpu: &GpuModel,
     stack: &Stack,
 ) -> (f64, f64) {
-    let sharded = layout.zero.stage != ZeroStage::None;
-    let own = if sharded { parameters / layout.shard_ranks() as f64 } else { parameters };
+    let ranks = if layout.zero.stage == ZeroStage::None { 1 } else { layout.shard_ranks() };
+    let shard = |parameters: f64, replicas: u64| parameters / ranks.min(replicas).max(1) as f64;
+    let own = shard(parameters.dense, ranks) + shard(parameters.experts, layout.expert_replicas());
     let state = layout.optimizer.state_per_parameter() as f64;
     let bytes = match (layout.optimizer, layout.precision.is_mixed()) {
         (_, false) => 4.0 * (3.0 + 2.0 * state),

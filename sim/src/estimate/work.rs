@@ -19,8 +19,10 @@ pub struct Work {
     pub context_parallel: f64,
     /// Exposed all-to-all of expert parallelism.
     pub expert_parallel: f64,
-    /// Kernels launched, collectives among them.
+    /// Kernels launched.
     pub launches: f64,
+    /// Collectives and messages launched.
+    pub collectives: f64,
 }
 
 impl Work {
@@ -52,6 +54,7 @@ impl Add for Work {
             context_parallel: self.context_parallel + other.context_parallel,
             expert_parallel: self.expert_parallel + other.expert_parallel,
             launches: self.launches + other.launches,
+            collectives: self.collectives + other.collectives,
         }
     }
 }
@@ -75,6 +78,7 @@ impl Mul<f64> for Work {
             context_parallel: self.context_parallel * times,
             expert_parallel: self.expert_parallel * times,
             launches: self.launches * times,
+            collectives: self.collectives * times,
         }
     }
 }

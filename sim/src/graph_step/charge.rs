@@ -6,8 +6,10 @@ use std::ops::{Add, AddAssign, Mul};
 /// Time on a device by what bounds it, at the kernel model's bare speed, and launches on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Charge {
-    /// Matrix products, convolutions, recurrent steps, attention, s.
+    /// Matrix products, convolutions, attention, s.
     pub products: f64,
+    /// Steps of recurrent layers that wait for each other, s.
+    pub recurrent: f64,
     /// Passes over memory, s.
     pub passes: f64,
     /// Kernels that the host launches.
@@ -20,6 +22,7 @@ impl Add for Charge {
     fn add(self, other: Self) -> Self {
         Self {
             products: self.products + other.products,
+            recurrent: self.recurrent + other.recurrent,
             passes: self.passes + other.passes,
             launches: self.launches + other.launches,
         }
@@ -36,7 +39,12 @@ impl Mul<f64> for Charge {
     type Output = Self;
 
     fn mul(self, times: f64) -> Self {
-        Self { products: self.products * times, passes: self.passes * times, launches: self.launches * times }
+        Self {
+            products: self.products * times,
+            recurrent: self.recurrent * times,
+            passes: self.passes * times,
+            launches: self.launches * times,
+        }
     }
 }
 

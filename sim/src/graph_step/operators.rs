@@ -96,7 +96,7 @@ impl Pricer<'_> {
     }
 
     fn product(&self, kernel: &Kernel) -> Charge {
-        Charge { products: self.gpu.seconds(kernel, self.numerics.products), passes: 0.0, launches: 1.0 }
+        Charge { products: self.gpu.seconds(kernel, self.numerics.products), launches: 1.0, ..Charge::default() }
     }
 
     /// One kernel that reads and writes so many stored elements.
@@ -106,7 +106,7 @@ impl Pricer<'_> {
         }
         let bytes = self.numerics.activation_bytes;
         let kernel = Kernel::pointwise(read.saturating_mul(bytes), written.saturating_mul(bytes));
-        Charge { products: 0.0, passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0 }
+        Charge { passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0, ..Charge::default() }
     }
 
     /// Gradients of a value with several readers are added up.
@@ -220,12 +220,32 @@ impl Pricer<'_> {
         let shape = self.shape(op, kind)?;
         let (x, y) = self.extents(op);
         let one = |product: Product| {
+            if self.stack.unfolds_images {
+                return self.unfolded(&shape, product);
+            }
             let kernel = Kernel::Convolution(Convolution { product, ..shape });
             self.product(&kernel) + self.turned(x + y)
         };
         let (forward_bias, backward_bias) = self.bias(kind.bias, y);
         let input = if self.needs_gradient(op) { one(Product::InputGradient) } else { Charge::default() };
         Ok((one(Product::Forward) + forward_bias, one(Product::WeightGradient) + input + backward_bias))
+    }
+
+    /// A convolution without a library's kernels: image after image is unfolded, `taps` times as large, multiplied, and in
+    /// the gradient of the input folded back.
+    fn unfolded(&self, shape: &Convolution, product: Product) -> Charge {
+        let (height, width) = shape.output();
+        let groups = shape.groups.max(1);
+        let taps = shape.filter_height * shape.filter_width * shape.in_channels / groups;
+        let (pixels, outputs) = (height * width, shape.out_channels / groups);
+        let (m, n, k) = match product {
+            Product::Forward => (pixels, outputs, taps),
+            Product::InputGradient => (pixels, taps, outputs),
+            Product::WeightGradient => (outputs, taps, pixels),
+        };
+        let image = shape.in_channels * shape.height * shape.width;
+        let fold = self.pass([image, taps * groups * pixels]);
+        (self.product(&Kernel::matmul(m, n, k)) * groups as f64 + fold) * shape.batch as f64
     }
 
     /// Turning images around a convolution on tensor cores, which want channels last.
@@ -280,7 +300,8 @@ impl Pricer<'_> {
         let rows = (self.batch * steps).max(1);
         let walk = |product| {
             let shape = Recurrent { cell, batch: self.batch, steps, hidden: kind.hidden, product };
-            self.product(&Kernel::Recurrent(shape))
+            let seconds = self.gpu.seconds(&Kernel::Recurrent(shape), self.numerics.products);
+            Charge { recurrent: seconds, launches: 1.0, ..Charge::default() }
         };
         let projected = |m, n, k| match kind.projection {
             Some(width) => self.product(&Kernel::matmul(m, if n == 0 { width } else { n }, k)),
@@ -325,7 +346,7 @@ impl Pricer<'_> {
         let read = self.batch * (queries + keys) * units * bytes;
         let rows = Some(RowBlocks { rows: pairs, width: units, round_trips: 1 });
         let kernel = Kernel::MemoryBound { bytes_read: read, bytes_written: pairs * bytes, kernels: 1, rows };
-        let scores = Charge { products: 0.0, passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0 };
+        let scores = Charge { passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0, ..Charge::default() };
         let softmax = self.pass([pairs, pairs]);
         let values = self.product(&Kernel::Matmul { m: queries, n: width, k: keys, batch: self.batch });
         (scores + softmax + values, (scores + values) * 2.0 + softmax)
@@ -335,11 +356,9 @@ impl Pricer<'_> {
     fn embedding(&self, op: &Op, vocab: u64, dim: u64) -> Both {
         let n = self.elements(op.output);
         let indices = (n / dim.max(1)).max(1);
-        let gather = Charge {
-            products: 0.0,
-            passes: self.gpu.seconds(&Kernel::Gather { indices, width: dim }, self.numerics.products),
-            launches: 1.0,
-        };
+        let gather = Kernel::Gather { indices, width: dim };
+        let gather =
+            Charge { passes: self.gpu.seconds(&gather, self.numerics.products), launches: 1.0, ..Charge::default() };
         (gather, self.pass([0, vocab * dim]) + self.pass([2 * n, n]))
     }
 }

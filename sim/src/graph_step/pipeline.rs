@@ -8,9 +8,7 @@ use cutplane_graph::ModelGraph;
 
 use super::charge::{Charge, OperatorCharge};
 use super::error::GraphStepError;
-use super::replica::Speeds;
-use super::stack::GraphStack;
-use crate::kernel::GpuModel;
+use super::stack::Speeds;
 
 /// Which micro-batches keep only their stage's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +48,9 @@ pub fn pipeline(
     micro_batch: u64,
     charges: &[OperatorCharge],
     step: &GpipeStep<'_>,
-    gpu: &GpuModel,
-    stack: &GraphStack,
+    speeds: Speeds,
 ) -> Result<f64, GraphStepError> {
     check(step, charges.len())?;
-    let speeds = Speeds::of(stack, gpu);
     let walk = Walk::of(graph, micro_batch, charges, step, speeds);
     let device = if step.micro_batches <= MOST_WALKED {
         walk.seconds(step.micro_batches, step.checkpoint)
@@ -69,7 +65,7 @@ pub fn pipeline(
         Checkpoint::ExceptLast | Checkpoint::Always => 2.0,
     };
     let launches: f64 = charges.iter().map(|op| again * op.forward.launches + op.backward.launches).sum();
-    let host = launches * step.micro_batches as f64 * stack.launch_us * 1e-6;
+    let host = launches * step.micro_batches as f64 * speeds.launch;
     Ok(device.max(host))
 }
 
@@ -152,13 +148,7 @@ fn crossing(graph: &ModelGraph, batch: u64, at: usize) -> u64 {
 
 /// Cuts the operators into `stages` stretches whose longest takes as little time as possible: the smallest bound under which
 /// a greedy walk needs no more stretches.
-pub fn balanced_stages(
-    charges: &[OperatorCharge],
-    stages: usize,
-    gpu: &GpuModel,
-    stack: &GraphStack,
-) -> Vec<Range<usize>> {
-    let speeds = Speeds::of(stack, gpu);
+pub fn balanced_stages(charges: &[OperatorCharge], stages: usize, speeds: Speeds) -> Vec<Range<usize>> {
     let times: Vec<f64> = charges.iter().map(|op| speeds.device(op.forward + op.backward)).collect();
     let stages = stages.clamp(1, times.len().max(1));
     let (mut low, mut high) = (times.iter().copied().fold(0.0, f64::max), times.iter().sum::<f64>());

@@ -2,7 +2,7 @@
 
 use super::charge::{Charge, OperatorCharge};
 use super::numerics::Numerics;
-use super::stack::GraphStack;
+use super::stack::{GraphStack, Speeds};
 use crate::kernel::{GpuModel, Kernel, Precision};
 
 /// Parameters whose gradient is whole at a moment of the backward pass.
@@ -38,25 +38,6 @@ struct Queue {
     device: f64,
 }
 
-/// Speeds of a stack on a device.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Speeds {
-    products: f64,
-    passes: f64,
-    launch: f64,
-}
-
-impl Speeds {
-    pub(super) fn of(stack: &GraphStack, gpu: &GpuModel) -> Self {
-        let products = stack.product_speed_on(gpu.facts.architecture);
-        Self { products, passes: stack.pass_speed, launch: stack.launch_us * 1e-6 }
-    }
-
-    pub(super) fn device(self, charge: Charge) -> f64 {
-        charge.products / self.products + charge.passes / self.passes
-    }
-}
-
 impl Queue {
     /// The host launches, then the device runs, each after what it did before.
     fn run(&mut self, charge: Charge, speeds: Speeds) {
@@ -73,8 +54,8 @@ impl Replica {
         numerics: Numerics,
         gpu: &GpuModel,
         stack: &GraphStack,
+        speeds: Speeds,
     ) -> Self {
-        let speeds = Speeds::of(stack, gpu);
         let mut queue = Queue::default();
         let before = micro_batches.saturating_sub(1) as f64;
         charges.iter().for_each(|op| queue.run(op.forward, speeds));
@@ -111,14 +92,14 @@ impl Replica {
 fn update(gradients: &[GradientReady], numerics: Numerics, gpu: &GpuModel, stack: &GraphStack, speeds: Speeds) -> f64 {
     let elements: u64 = gradients.iter().map(|ready| ready.elements).sum();
     let tensors: u64 = gradients.iter().map(|ready| ready.tensors).sum();
-    let casts = if numerics.casts_weights { CAST_BYTES } else { 0.0 };
-    let bytes = (elements as f64 * (stack.update_bytes + casts)) as u64;
-    let kernel = Kernel::pointwise(bytes * 3 / 5, bytes * 2 / 5);
+    let casts = if numerics.casts_weights { CAST_BYTES } else { 0 };
+    let bytes = elements.saturating_mul(numerics.update_bytes + casts);
+    let kernel = Kernel::pointwise(bytes / 5 * 3, bytes / 5 * 2);
     let launches = if stack.multi_tensor_update { MULTI_TENSOR_KERNELS } else { tensors as f64 };
-    (gpu.seconds(&kernel, Precision::F32) / stack.pass_speed).max(launches * speeds.launch)
+    (gpu.seconds(&kernel, Precision::F32) / speeds.passes).max(launches * speeds.launch)
 }
 
 /// Bytes a parameter to cast it to 16 bits and its gradient from 16 bits: 4 + 2 and 2 + 4.
-const CAST_BYTES: f64 = 12.0;
+const CAST_BYTES: u64 = 12;
 /// Kernels of an update that takes many tensors at once.
 const MULTI_TENSOR_KERNELS: f64 = 8.0;

@@ -1,13 +1,16 @@
 //! What a framework adds to the device, as far as operator graphs are concerned.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use cutplane_graph::Architecture;
 use serde::{Deserialize, Serialize};
 
-/// A framework by facts of its code and by few numbers, each with a unit. `sim/data/graph-stacks.toml` holds the known
-/// ones; [`GraphStack::rows`] says what their numbers were fitted to.
+use super::charge::Charge;
+use super::numerics::Numerics;
+use crate::kernel::{GpuModel, Precision};
+
+/// A framework by facts of its code and by few numbers, each with a unit. [`GraphStack::rows`] says what the numbers were
+/// fitted to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GraphStack {
@@ -25,20 +28,18 @@ pub struct GraphStack {
     /// One kernel updates many parameters (multi-tensor optimizers).
     #[serde(default)]
     pub multi_tensor_update: bool,
-    /// The host waits for the loss at the end of every step and cannot run ahead into the next.
+    /// Convolutions unfold one image after the other and multiply: no library for convolutions is used.
     #[serde(default)]
-    pub waits_for_step: bool,
-    /// Bytes of memory traffic a parameter in the update, casts of mixed precision aside: 20 for SGD with momentum (three
-    /// reads, two writes), 28 for Adam.
-    pub update_bytes: f64,
-    /// Speed of products, convolutions and recurrent steps over the kernel model's: choice of algorithm, clocks of a whole
-    /// run against those of a lone kernel.
-    pub product_speed: f64,
+    pub unfolds_images: bool,
+    /// Speed of products and convolutions on vector lanes over the kernel model's: choice of algorithm, clocks of a whole run
+    /// against those of a lone kernel.
+    pub vector_speed: f64,
+    /// The same on matrix units.
+    pub tensor_speed: f64,
+    /// The same of recurrent steps, sequences of unequal length included.
+    pub recurrent_speed: f64,
     /// Speed of passes over memory over the kernel model's.
     pub pass_speed: f64,
-    /// Products on a family of devices over [`GraphStack::product_speed`], where the kernel model was not calibrated on it.
-    #[serde(default)]
-    pub family_speed: BTreeMap<Architecture, f64>,
     /// Host time to launch one kernel, us.
     pub launch_us: f64,
     /// Time of a step that neither kernels nor launches explain: feeding, session, logging, ms.
@@ -60,12 +61,6 @@ pub struct GraphStack {
 }
 
 impl GraphStack {
-    /// Speed of products on a family of devices, over the kernel model's.
-    pub fn product_speed_on(&self, family: Option<Architecture>) -> f64 {
-        let own = family.and_then(|family| self.family_speed.get(&family)).copied().unwrap_or(1.0);
-        self.product_speed * own
-    }
-
     /// Expected longest step of `replicas` over the mean one: the maximum of so many normal deviates lies near
     /// `sqrt(2 ln n)` deviations above (Cramer 1946).
     pub fn slowest_of(&self, replicas: u64) -> f64 {
@@ -73,52 +68,128 @@ impl GraphStack {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// What whole networks showed of a family of devices whose convolutions no kernel rows tell.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    stack: Vec<GraphStack>,
+pub struct FamilySpeed {
+    /// The family.
+    pub architecture: Architecture,
+    /// Speed of products and convolutions over the kernel model's.
+    pub products: f64,
+    /// Speed of passes over memory over the kernel model's.
+    pub passes: f64,
 }
 
-static STACKS: LazyLock<Vec<GraphStack>> = LazyLock::new(|| {
-    graph_stacks_from_toml(include_str!("../../data/graph-stacks.toml")).expect("a test reads the data file")
+/// All numbers of the graph step model: `sim/data/graph-stacks.toml`, written by a fit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphCalibration {
+    /// Speed of products in TF32 over that of other products on matrix units, beyond what their peaks say: operands are twice
+    /// as wide on their way in.
+    pub tf32_speed: f64,
+    /// Which rows the numbers that stacks share were fitted to, or that they are assumed.
+    pub rows: String,
+    /// Families.
+    pub family: Vec<FamilySpeed>,
+    /// Frameworks.
+    pub stack: Vec<GraphStack>,
+}
+
+impl GraphCalibration {
+    /// The calibration of this build.
+    pub fn known() -> &'static Self {
+        &CALIBRATION
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong with the text, by line and key.
+    pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// A number that no file can hold.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// The stack of a name.
+    pub fn stack(&self, name: &str) -> Option<&GraphStack> {
+        self.stack.iter().find(|stack| stack.name == name)
+    }
+
+    /// How fast a stack runs kernels of a precision on a device, over the kernel model.
+    pub fn speeds(&self, stack: &GraphStack, gpu: &GpuModel, numerics: Numerics) -> Speeds {
+        let architecture = gpu.facts.architecture;
+        let family = self.family.iter().find(|family| Some(family.architecture) == architecture);
+        let (products, passes) = family.map_or((1.0, 1.0), |family| (family.products, family.passes));
+        let own = match numerics.products {
+            precision if !gpu.facts.peak(precision).tensor => stack.vector_speed,
+            Precision::Tf32 => stack.tensor_speed * self.tf32_speed,
+            _ => stack.tensor_speed,
+        };
+        Speeds {
+            products: own * products,
+            recurrent: stack.recurrent_speed,
+            passes: stack.pass_speed * passes,
+            launch: stack.launch_us * 1e-6,
+        }
+    }
+}
+
+/// Speeds of a stack on a device, over the kernel model's, and the host's time to launch a kernel, s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speeds {
+    /// Of products and convolutions.
+    pub products: f64,
+    /// Of recurrent steps.
+    pub recurrent: f64,
+    /// Of passes over memory.
+    pub passes: f64,
+    /// Host time of a launch, s.
+    pub launch: f64,
+}
+
+impl Speeds {
+    /// Time of a charge on the device, s.
+    pub fn device(self, charge: Charge) -> f64 {
+        charge.products / self.products + charge.recurrent / self.recurrent + charge.passes / self.passes
+    }
+}
+
+static CALIBRATION: LazyLock<GraphCalibration> = LazyLock::new(|| {
+    GraphCalibration::from_toml(include_str!("../../data/graph-stacks.toml")).expect("a test reads the data file")
 });
-
-/// All known stacks.
-pub fn graph_stacks() -> &'static [GraphStack] {
-    &STACKS
-}
-
-/// The stack of a name.
-pub fn graph_stack(name: &str) -> Option<&'static GraphStack> {
-    STACKS.iter().find(|stack| stack.name == name)
-}
-
-/// Reads a file of stacks.
-///
-/// # Errors
-/// What is wrong with the text, by line and key.
-pub fn graph_stacks_from_toml(text: &str) -> Result<Vec<GraphStack>, toml::de::Error> {
-    toml::from_str::<File>(text).map(|file| file.stack)
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_file_of_stacks_is_read_and_its_numbers_are_possible() {
-        assert!(graph_stacks().len() > 4);
-        for stack in graph_stacks() {
-            let positive = [stack.product_speed, stack.pass_speed, stack.exchange_speed, stack.host_gb_per_s];
+    fn the_file_is_read_and_its_numbers_are_possible() {
+        let known = GraphCalibration::known();
+        assert!(known.tf32_speed > 0.0 && known.stack.len() > 4);
+        for stack in &known.stack {
+            let positive = [stack.vector_speed, stack.pass_speed, stack.exchange_speed, stack.host_gb_per_s];
             assert!(positive.iter().all(|number| *number > 0.0), "{}", stack.name);
             assert!((0.0..=1.0).contains(&stack.exchange_overlap) && stack.spread >= 1.0, "{}", stack.name);
-            assert!(!stack.rows.is_empty() && graph_stack(&stack.name) == Some(stack), "{}", stack.name);
+            assert!(!stack.rows.is_empty() && known.stack(&stack.name) == Some(stack), "{}", stack.name);
         }
     }
 
     #[test]
+    fn a_calibration_survives_its_file() {
+        let known = GraphCalibration::known();
+        assert_eq!(&GraphCalibration::from_toml(&known.to_toml().unwrap()).unwrap(), known);
+    }
+
+    #[test]
     fn one_replica_waits_for_nobody() {
-        let stack = &graph_stacks()[0];
+        let stack = &GraphCalibration::known().stack[0];
         assert!((stack.slowest_of(1) - 1.0).abs() < 1e-12);
         assert!(stack.slowest_of(8) >= stack.slowest_of(2));
     }

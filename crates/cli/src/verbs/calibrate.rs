@@ -97,7 +97,7 @@ impl Calibrate {
                 self.least
             );
         }
-        Ok(Profile { provenance: Provenance::capture(), device, fabric })
+        Ok(Profile { provenance: Provenance::capture(), device, fabric, ..Profile::default() })
     }
 }
 

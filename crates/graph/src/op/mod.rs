@@ -4,6 +4,7 @@
 mod activation;
 mod attention;
 mod convolution;
+mod fixed;
 mod linear;
 mod loss;
 mod moe;
@@ -25,6 +26,7 @@ use crate::tensor::TensorType;
 pub use activation::ActivationKind;
 pub use attention::{AdditiveAttention, Attention, AttentionInput, AttentionKernel};
 pub use convolution::{Convolution, Pool, PoolKind, Upsample, Window};
+pub use fixed::Fixed;
 pub use linear::{MatMul, PrependTokens};
 pub use loss::MeanSquaredError;
 pub use moe::{Combine, Dispatch, ExpertLinear, Router, Routing};
@@ -142,6 +144,8 @@ pub enum OpKind {
     ScaleShift(ScaleShift),
     /// Arithmetic with a learned tensor.
     Learned(Learned),
+    /// Arithmetic with a constant tensor.
+    Fixed(Fixed),
     /// The gate of a gated MLP.
     Gate(Gate),
     /// Dropout.
@@ -274,6 +278,7 @@ impl OpKind {
             Self::Binary(kind) => ask(kind),
             Self::ScaleShift(kind) => ask(kind),
             Self::Learned(kind) => ask(kind),
+            Self::Fixed(kind) => ask(kind),
             Self::Gate(kind) => ask(kind),
             Self::Dropout(kind) => ask(kind),
             Self::Softmax(kind) => ask(kind),

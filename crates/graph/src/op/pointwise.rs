@@ -119,7 +119,7 @@ impl Operator for Binary {
 }
 
 /// The common shape of two lists of extents.
-fn broadcast_dims(a: &[u64], b: &[u64]) -> Option<Vec<u64>> {
+pub(super) fn broadcast_dims(a: &[u64], b: &[u64]) -> Option<Vec<u64>> {
     let rank = a.len().max(b.len());
     let at = |dims: &[u64], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
     let joined = |axis| match (at(a, axis), at(b, axis)) {

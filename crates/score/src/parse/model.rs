@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::shapes::{Published, TransformerKind, canonical, published};
-use super::words::says;
+use super::words::{leading_number, number_after, says};
 use crate::prediction::{Origin, Skip, TraceEntry};
 use crate::row::Row;
 
@@ -212,6 +212,9 @@ fn positions(lower: &str) -> Positions {
 }
 
 fn experts(row: &Row, known: Option<&Published>, lower: &str) -> Result<Option<MixtureOfExperts>, Skip> {
+    if let Some(stated) = stated_experts(row) {
+        return Ok(Some(stated));
+    }
     if let Some(known) = known {
         let all = known.experts.zip(known.top_k).zip(known.expert_ffn);
         return Ok(all.map(|((experts, top_k), ffn_hidden)| MixtureOfExperts { experts, top_k, ffn_hidden }));
@@ -222,6 +225,18 @@ fn experts(row: &Row, known: Option<&Published>, lower: &str) -> Result<Option<M
         return Err(Skip::new("unknown-experts", format!("'{}' is a mixture of experts of unknown sizes", row.model)));
     }
     Ok(None)
+}
+
+/// Experts as notes say them: `MoE experts=8 topk=2 moe_ffn=None`; without a width of their own, the row's.
+fn stated_experts(row: &Row) -> Option<MixtureOfExperts> {
+    let notes = row.notes.to_ascii_lowercase();
+    let (_, rest) = notes.split_once("experts=")?;
+    let clause = rest.split(';').next().unwrap_or_default();
+    let experts = leading_number(clause)?;
+    let top_k = number_after(clause, &["topk=", "top_k=", "topk ", "top-k "])?;
+    let own = number_after(clause, &["moe_ffn=", "moe_ffn_hidden=", "expert_ffn="]);
+    let ffn_hidden = own.or(row.ffn_hidden).or(row.hidden.map(|hidden| 4 * hidden))?;
+    (experts > 0 && top_k > 0 && ffn_hidden > 0).then_some(MixtureOfExperts { experts, top_k, ffn_hidden })
 }
 
 /// Networks that are no plain stack of transformer layers, in one spelling.

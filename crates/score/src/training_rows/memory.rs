@@ -1,16 +1,31 @@
-//! Memory of training steps.
+//! Memory of training steps: the row as a shape, a layout and a framework's habits, counted by
+//! [`cutplane_sim::footprint`].
 
-use crate::metric::Metric;
-use crate::prediction::{RowPrediction, Skip, TraceEntry};
+mod habits;
+mod plan;
+mod recipe;
+mod shape;
+
+use cutplane_sim::estimate::{Layout, Recompute};
+use cutplane_sim::footprint::{Footprint, StageFootprint, of_transformer};
+
+use crate::metric::{MemoryPart, Metric, Per, Quantity};
+use crate::parse;
+use crate::prediction::{Origin, RowPrediction, Skip, TraceEntry};
 use crate::profile::Profile;
-use crate::row::Row;
+use crate::row::{MemoryKind, Row};
 
-/// Peak memory of the fullest device, of the kind that [`Row::memory_kind`] names.
+use plan::MemoryPlan;
+use recipe::Recipe;
+
+const GIB: f64 = 1_073_741_824.0;
+
+/// Peak memory of a device, of the kind that [`Row::memory_kind`] names.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Peak {
     /// GiB.
     pub(super) predicted_gib: f64,
-    /// What the device offers, GiB.
+    /// What the device offers to a figure of that kind, GiB.
     pub(super) capacity_gib: f64,
     /// Where its numbers come from.
     pub(super) trace: Vec<TraceEntry>,
@@ -29,8 +44,14 @@ impl Peak {
 ///
 /// # Errors
 /// [`Skip`] when the row cannot be represented.
-pub(super) fn predict(row: &Row, _metric: &Metric, profile: &Profile) -> Result<RowPrediction, Skip> {
-    peak(row, profile).map(|peak| peak.beside(RowPrediction::default()))
+pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<RowPrediction, Skip> {
+    match metric.quantity {
+        Quantity::Memory { part: MemoryPart::Peak, per: Per::Device | Per::Unstated } | Quantity::OutOfMemory => {
+            peak(row, profile).map(|peak| peak.beside(RowPrediction::default()))
+        }
+        Quantity::Memory { part, per } => part_of(row, metric, part, per),
+        _ => Err(Skip::new("unsupported-metric", format!("'{}' is no memory", row.metric_name))),
+    }
 }
 
 /// The peak of a row's step.
@@ -38,5 +59,88 @@ pub(super) fn predict(row: &Row, _metric: &Metric, profile: &Profile) -> Result<
 /// # Errors
 /// [`Skip`] when the row cannot be represented.
 pub(super) fn peak(row: &Row, _profile: &Profile) -> Result<Peak, Skip> {
-    Err(Skip::new("unsupported-memory", format!("training of '{}'", row.model)))
+    let counted = Counted::new(row)?;
+    let stage = counted.reported();
+    let footprint = &counted.footprint;
+    let tensors = stage.parts.total();
+    let capacity = counted.capacity_gib * GIB;
+    let (predicted, offered) = match row.memory_kind() {
+        MemoryKind::Allocated => (tensors, footprint.room(capacity as u64)),
+        MemoryKind::Reserved => (tensors * footprint.fragmentation, (capacity - footprint.context).max(0.0)),
+        MemoryKind::Device => (tensors * footprint.fragmentation + footprint.context, capacity),
+    };
+    let mut trace = counted.trace.clone();
+    let parts = stage.parts.named().into_iter().filter(|(_, bytes)| *bytes > 1e-3 * tensors);
+    let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {:.3} GiB", bytes / GIB)).collect();
+    let place = format!("stage {}, {}: {}", stage.stage, stage.moment.name(), parts.join(", "));
+    trace.push(TraceEntry { name: "memory".into(), value: place, origin: Origin::Datasheet });
+    Ok(Peak { predicted_gib: predicted / GIB, capacity_gib: offered / GIB, trace })
 }
+
+/// A row whose metric is a part of the memory.
+fn part_of(row: &Row, metric: &Metric, part: MemoryPart, per: Per) -> Result<RowPrediction, Skip> {
+    let counted = Counted::new(row)?;
+    let of_stage = |stage: &StageFootprint| match part {
+        MemoryPart::Peak => stage.parts.total(),
+        MemoryPart::Activations => stage.activations,
+        MemoryPart::ModelState => stage.parts.state(),
+    };
+    let stages = &counted.footprint.stages;
+    let bytes: f64 = match per {
+        Per::All => {
+            let devices = counted.layout.devices() as f64 / stages.len() as f64;
+            stages.iter().map(of_stage).sum::<f64>() * devices
+        }
+        Per::Device | Per::Unstated => of_stage(&stages[0]),
+    };
+    let value = metric.in_unit(bytes / GIB);
+    let mut prediction = RowPrediction::new(value, value * 0.9, value * 1.1);
+    prediction.trace = counted.trace;
+    Ok(prediction)
+}
+
+/// A row whose memory is counted.
+struct Counted {
+    footprint: Footprint,
+    layout: Layout,
+    capacity_gib: f64,
+    reports_last_stage: bool,
+    trace: Vec<TraceEntry>,
+}
+
+impl Counted {
+    fn new(row: &Row) -> Result<Self, Skip> {
+        let recipe = Recipe::of(row);
+        recipe.refuse_unknown()?;
+        let device = parse::device(&row.hardware)?;
+        let (shape, mut trace) = shape::shape(row, &recipe)?;
+        let plan = MemoryPlan::of(row, &recipe, device)?;
+        let habits = habits::habits(row, &recipe, device);
+        let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
+        let capacity_gib = row.gpu_memory_gb.unwrap_or(device.memory_gib).min(device.memory_gib.max(1.0) * 1.1);
+        let mut layout = plan.layout;
+        let mut footprint = of_transformer(&shape, &layout, &habits).map_err(refused)?;
+        // Whoever timed a step without saying what it recomputes took what fits.
+        for recompute in plan.usual_recompute {
+            if footprint.verdict((capacity_gib * GIB) as u64).fits {
+                break;
+            }
+            layout.recompute = *recompute;
+            footprint = of_transformer(&shape, &layout, &habits).map_err(refused)?;
+        }
+        trace.extend(plan.trace);
+        trace.push(TraceEntry { name: "memory habits".into(), value: habits.name.into(), origin: Origin::Datasheet });
+        let fits_at = format!("{:.3} and {:.2} GiB", habits.fragmentation, habits.context_bytes / GIB);
+        trace.push(TraceEntry { name: "fragmentation, context".into(), value: fits_at, origin: Origin::Assumed });
+        let reports_last_stage = recipe.reports_last_stage;
+        Ok(Self { footprint, layout, capacity_gib, reports_last_stage, trace })
+    }
+
+    /// The stage whose memory the row reports.
+    fn reported(&self) -> &StageFootprint {
+        if self.reports_last_stage { self.footprint.last() } else { self.footprint.fullest() }
+    }
+}
+
+/// Recomputations that a practitioner tries in turn.
+const LADDER: &[Recompute] = &[Recompute::Selective, Recompute::Full];

@@ -10,6 +10,8 @@ use crate::prediction::{Predictor, RowPrediction, Skip};
 use crate::profile::Profile;
 use crate::row::Row;
 
+pub(crate) use graph::{GraphRow, graph_row};
+
 /// Predicts rows of the workload `training`.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingPredictor<'a> {

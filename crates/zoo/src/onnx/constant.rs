@@ -197,3 +197,37 @@ fn decode(element: i64, bytes: &[u8]) -> Result<Numbers, String> {
         other => return Err(format!("numbers of ONNX element type {other} cannot be read")),
     })
 }
+
+impl Constant {
+    /// As floats.
+    pub(super) fn as_floats_constant(&self) -> Result<Self, String> {
+        Ok(Self { numbers: Numbers::Floats(self.as_floats()?), ..self.clone() })
+    }
+
+    /// `other` where this mask is zero, and zero elsewhere.
+    pub(super) fn chosen_where_zero(&self, other: &Self) -> Result<Self, String> {
+        let dims = super::extent::broadcast(&self.dims, &other.dims).ok_or("a choice of shapes that do not fit")?;
+        let (mask, values) = (self.as_floats()?, other.as_floats()?);
+        let (at, from) = (super::fold::spread(&self.dims, &dims)?, super::fold::spread(&other.dims, &dims)?);
+        let one = |(at, from): (&usize, &usize)| if mask[*at] == 0.0 { values[*from] } else { 0.0 };
+        let list: Vec<f32> = at.iter().zip(&from).map(one).collect();
+        Ok(Self::floats(dims, list).differing(self.differs || other.differs))
+    }
+
+    /// The numbers of a constant whose axes before the last ones are 1, broadcast to `dims`.
+    pub(super) fn spread_to(&self, dims: &[Extent]) -> Option<Rc<[f32]>> {
+        let first = self.dims.len().saturating_sub(dims.len());
+        let alone = self.dims[..first].iter().all(|extent| *extent == Extent::ONE || *extent == Extent::BATCH);
+        let indices = super::fold::spread(&self.dims[first..], dims).ok().filter(|_| alone)?;
+        let numbers = self.as_floats().ok()?;
+        indices.iter().map(|at| numbers.get(*at).copied()).collect()
+    }
+}
+
+impl Constant {
+    /// Zero where true, `masked` elsewhere.
+    pub(super) fn as_mask(&self, masked: f32) -> Result<Self, String> {
+        let list: Vec<f32> = self.as_bools()?.iter().map(|kept| if *kept { 0.0 } else { masked }).collect();
+        Ok(Self::floats(self.dims.clone(), list).differing(self.differs))
+    }
+}

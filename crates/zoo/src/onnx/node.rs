@@ -19,6 +19,10 @@ impl<'a> NodeView<'a> {
         self.node.attributes.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.attribute(name).is_some()
+    }
+
     pub(super) fn int(&self, name: &str, default: i64) -> i64 {
         match self.attribute(name) {
             Some(Attribute::Int(value)) => *value,

@@ -38,7 +38,7 @@ const fn transformer(name: &'static str, body: Body, hidden: u64, patch: u64) ->
     Entry { patch, ..classifier(name, body, hidden) }
 }
 
-static ENTRIES: [Entry; 29] = [
+static ENTRIES: [Entry; 32] = [
     Entry { image: 28, channels: 1, classes: 10, ..classifier("mnist", alexnet::mnist, 32) },
     classifier("alexnet", alexnet::alexnet, 64),
     classifier("vgg11", vgg::vgg11, 64),
@@ -51,6 +51,9 @@ static ENTRIES: [Entry; 29] = [
     classifier("resnet101", resnet::resnet101, 64),
     classifier("resnet152", resnet::resnet152, 64),
     classifier("resnet200", resnet::resnet200, 64),
+    classifier("resnet50_v1", resnet::resnet50_v1, 64),
+    classifier("resnet101_v1", resnet::resnet101_v1, 64),
+    classifier("resnet152_v1", resnet::resnet152_v1, 64),
     classifier("resnext50", resnet::resnext50, 64),
     classifier("resnext101", resnet::resnext101, 64),
     classifier("resnext101_32x4d", resnet::resnext101_32x4d, 64),

@@ -11,13 +11,15 @@ enum Block {
     Basic,
     /// 1x1, 3x3 in groups of a width, 1x1 of four times the channels.
     Bottleneck { groups: u64, group_width: u64 },
+    /// The same ungrouped with the stride in the first 1x1, as first published.
+    StrideFirst,
 }
 
 impl Block {
     const fn expansion(self) -> u64 {
         match self {
             Self::Basic => 1,
-            Self::Bottleneck { .. } => 4,
+            Self::Bottleneck { .. } | Self::StrideFirst => 4,
         }
     }
 }
@@ -50,11 +52,15 @@ fn add_block(net: &mut Net<'_>, at: &str, x: ValueId, block: Block, channels: u6
             let y = net.relu(&format!("{at}.relu1"), y)?;
             conv_norm(net, at, 2, y, (outputs, 1), Window::square(3, 1, 1))?
         }
-        Block::Bottleneck { groups, group_width } => {
+        Block::Bottleneck { .. } | Block::StrideFirst => {
+            let (groups, group_width, strides) = match block {
+                Block::Bottleneck { groups, group_width } => (groups, group_width, [1, stride]),
+                _ => (1, 64, [stride, 1]),
+            };
             let inner = net.scale.channels(channels * group_width / 64 * groups);
-            let y = conv_norm(net, at, 1, x, (inner, 1), point())?;
+            let y = conv_norm(net, at, 1, x, (inner, 1), Window::square(1, strides[0], 0))?;
             let y = net.relu(&format!("{at}.relu1"), y)?;
-            let y = conv_norm(net, at, 2, y, (inner, groups), Window::square(3, stride, 1))?;
+            let y = conv_norm(net, at, 2, y, (inner, groups), Window::square(3, strides[1], 1))?;
             let y = net.relu(&format!("{at}.relu2"), y)?;
             conv_norm(net, at, 3, y, (outputs, 1), point())?
         }
@@ -120,4 +126,16 @@ pub(super) fn resnext101(net: &mut Net<'_>, x: ValueId) -> Added {
 /// 32 groups of 4 channels.
 pub(super) fn resnext101_32x4d(net: &mut Net<'_>, x: ValueId) -> Added {
     resnet(net, x, Block::Bottleneck { groups: 32, group_width: 4 }, [3, 4, 23, 3])
+}
+
+pub(super) fn resnet50_v1(net: &mut Net<'_>, x: ValueId) -> Added {
+    resnet(net, x, Block::StrideFirst, [3, 4, 6, 3])
+}
+
+pub(super) fn resnet101_v1(net: &mut Net<'_>, x: ValueId) -> Added {
+    resnet(net, x, Block::StrideFirst, [3, 4, 23, 3])
+}
+
+pub(super) fn resnet152_v1(net: &mut Net<'_>, x: ValueId) -> Added {
+    resnet(net, x, Block::StrideFirst, [3, 8, 36, 3])
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cutplane_graph::{Device, ModelGraph, OpId, ParamId, ValueId};
+use cutplane_graph::{Device, ModelGraph, OpId, ValueId};
 use cutplane_units::Bytes;
 
-use super::{Activations, CostError, MemoryModel, StageMemory, StageUse};
+use super::{Activations, CostError, MemoryModel, StageMemory, StageUse, parameters};
 
 impl StageMemory {
     /// Memory of a stage of any set of operators, in ascending order, that runs forward only: its parameters in f32, and
@@ -23,9 +23,7 @@ impl StageMemory {
         device: &Device,
     ) -> Result<Self, CostError> {
         let load = Activations { batch: stage.batch, precision: stage.precision };
-        let params: BTreeSet<ParamId> = ops.iter().flat_map(|op| model.op(*op).params.iter().copied()).collect();
-        let elements = params.iter().map(|param| model.param(*param).elements()).sum();
-        let weights = Self::state(elements, stage.optimizer).parameters;
+        let weights = Self::state(parameters(model, ops), stage.optimizer).parameters;
         let activations = live_peak(model, ops, load, memory, device)?;
         Ok(Self {
             parameters: weights,

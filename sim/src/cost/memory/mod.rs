@@ -146,8 +146,6 @@ impl StageMemory {
         device: &Device,
     ) -> Result<Self, CostError> {
         let load = Activations { batch: stage.batch, precision: stage.precision };
-        let params: BTreeSet<ParamId> = ops.iter().flat_map(|op| model.op(*op).params.iter().copied()).collect();
-        let elements = params.iter().map(|param| model.param(*param).elements()).sum();
         let (mut activations, mut workspace) = (held_values(model, ops, load, memory), Bytes::ZERO);
         for op in ops {
             let own = memory.op(model, *op, load, device)?;
@@ -158,12 +156,12 @@ impl StageMemory {
             activations_per_micro_batch: activations,
             workspace,
             in_flight: stage.in_flight,
-            ..Self::state(elements, stage.optimizer)
+            ..Self::state(parameters(model, ops), stage.optimizer)
         };
         let total = total.summed(memory.is_framework());
         debug_assert_eq!(
             total.parameters + total.gradients + total.optimizer,
-            state_bytes(model, params, stage.optimizer),
+            state_bytes(model, params_of(model, ops), stage.optimizer),
             "the checker and the memory model count state alike"
         );
         Ok(total)
@@ -193,6 +191,16 @@ impl StageMemory {
         self.total = state + self.activations_per_micro_batch * self.in_flight + self.workspace;
         self
     }
+}
+
+/// Parameters of a stage, each once.
+fn params_of(model: &ModelGraph, ops: &[OpId]) -> BTreeSet<ParamId> {
+    ops.iter().flat_map(|op| model.op(*op).params.iter().copied()).collect()
+}
+
+/// Numbers in the parameters of a stage.
+fn parameters(model: &ModelGraph, ops: &[OpId]) -> u64 {
+    params_of(model, ops).into_iter().map(|param| model.param(param).elements()).sum()
 }
 
 /// Size of the values that one micro-batch holds: kept ones, inputs from outside, outputs for outside, each once.

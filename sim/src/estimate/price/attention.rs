@@ -4,10 +4,14 @@ use cutplane_graph::{AdditiveAttention, Attention, Pass, PositionScheme};
 
 use super::super::layout::AttentionKernel;
 use super::super::model::Operator;
+use super::super::stack::Trait;
 use super::super::work::{Passes, Work};
 use super::{Pricer, arithmetic_beside_products};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, AttentionAlgorithm, Kernel};
 
+/// Time of a fused kernel that adds a bias to the scores over one without (Triton's kernel of 2022 against CUTLASS's: Dao
+/// 2023, figure 4).
+const BIASED: f64 = 1.8;
 /// Passes over the scores that a learned bias adds: read and written once more.
 const BIAS_PASSES: f64 = 2.0;
 /// Passes over the scores that positions by projection add (Dai et al. 2019, appendix B): shifted, then added.
@@ -27,7 +31,7 @@ impl Pricer<'_> {
 
     fn rotary(&self, operator: &Operator, attention: &Attention) -> Passes {
         let keys = attention.kv_heads() as f64 / attention.heads as f64;
-        let passes = if self.stack.fused_pointwise { 2.0 } else { 6.0 };
+        let passes = if self.stack.has(Trait::FusedPointwise) { 2.0 } else { 6.0 };
         self.pointwise(self.elements(operator) * (1.0 + keys), passes, passes, (passes / 2.0, passes / 2.0))
     }
 
@@ -40,6 +44,9 @@ impl Pricer<'_> {
 
     fn fused_attention(&self, operator: &Operator, attention: &Attention) -> Passes {
         let (queries, keys) = Self::lengths(operator);
+        let biased = matches!(attention.position, PositionScheme::Alibi { .. } | PositionScheme::RelativeBias { .. });
+        let algorithm = self.stack.fused_attention();
+        let slowed = if biased && algorithm != AttentionAlgorithm::Flash1 { BIASED } else { 1.0 };
         let pass = |pass| {
             let kernel = Kernel::Attention(kernel::Attention {
                 batch: self.layout.micro_batch,
@@ -49,10 +56,10 @@ impl Pricer<'_> {
                 key_len: attention.window.map_or(keys as u64, |window| window.min(keys as u64)),
                 head_dim: attention.head_dim,
                 causal: attention.causal && attention.window.is_none(),
-                algorithm: self.stack.flash,
+                algorithm,
                 pass,
             });
-            let seconds = self.seconds(&kernel, arithmetic_beside_products(self.layout.precision));
+            let seconds = self.seconds(&kernel, arithmetic_beside_products(self.layout.precision)) * slowed;
             let launches = if pass == Pass::Forward { 2.0 } else { 4.0 };
             Work { attention: seconds / self.cp(), launches, ..Work::default() }
         };
@@ -72,7 +79,7 @@ impl Pricer<'_> {
         let steps = self.cp() - 1.0;
         let exchange = steps * self.mesh.context_hop(2.0 * keys * self.bytes() * times);
         work.context_parallel += (exchange - work.attention * steps / self.cp()).max(0.0);
-        work.launches += steps;
+        work.collectives += steps;
     }
 
     /// Scores, softmax and context as kernels of their own.

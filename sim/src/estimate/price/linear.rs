@@ -3,6 +3,7 @@
 use cutplane_graph::OpKind;
 
 use super::super::model::{Operator, Split};
+use super::super::stack::Trait;
 use super::super::work::{Passes, Work};
 use super::{Pricer, arithmetic_beside_products};
 use crate::kernel::Kernel;
@@ -27,7 +28,7 @@ impl Pricer<'_> {
         let bytes = mine * n * self.bytes();
         if bias {
             // A bias before a residual is added with it.
-            if !self.stack.bias_in_product && operator.split != Split::Rows {
+            if !self.stack.has(Trait::BiasInProduct) && operator.split != Split::Rows {
                 passes.forward += self.traffic(2.0 * bytes, 1.0);
             }
             passes.weight_gradient += self.traffic(bytes, 1.0);
@@ -85,25 +86,24 @@ impl Pricer<'_> {
         }
     }
 
-    /// One product for each expert that the rank holds; tokens are taken to spread evenly.
+    /// One product for each expert that the rank holds; tokens are taken to spread evenly. Where experts are not cut over the
+    /// tensor-parallel ranks, each of those brings tokens of its own.
     pub(super) fn expert_linear(&self, operator: &Operator) -> Passes {
         let OpKind::ExpertLinear(expert) = &operator.kind else { return Passes::default() };
         let experts = (expert.routing.experts as f64 / self.layout.ep as f64).max(1.0);
-        let rows = self.rows(operator);
+        let rows = self.rows(operator) * self.etp() / self.tp();
         let (mut n, mut k) = (expert.outputs as f64, expert.inputs as f64);
         match operator.split {
-            Split::Columns { .. } => n /= self.tp(),
-            Split::Rows => k /= self.tp(),
+            Split::Columns { .. } => n /= self.etp(),
+            Split::Rows => k /= self.etp(),
             _ => {}
         }
-        let bytes = self.bytes();
         let passes = self.products_of_weight(rows / experts, n, k, experts);
-        passes
-            + self.linear_collectives(
-                operator,
-                rows * expert.inputs as f64 * bytes,
-                rows * expert.outputs as f64 * bytes,
-            )
+        if self.layout.expert_tp() == 1 {
+            return passes;
+        }
+        let bytes = rows * self.bytes();
+        passes + self.linear_collectives(operator, bytes * expert.inputs as f64, bytes * expert.outputs as f64)
     }
 
     /// Tokens are permuted to the experts that they go to, or back; across ranks, by all-to-all.
@@ -113,7 +113,7 @@ impl Pricer<'_> {
         if self.layout.ep > 1 {
             let bytes = widest * self.bytes() / if self.layout.sequence_parallel { 1.0 } else { self.tp() };
             let seconds = self.mesh.expert_all_to_all(bytes);
-            let exchange = Work { expert_parallel: seconds, launches: 1.0, ..Work::default() };
+            let exchange = Work { expert_parallel: seconds, collectives: 1.0, ..Work::default() };
             passes.forward += exchange;
             passes.input_gradient += exchange;
         }

@@ -72,6 +72,11 @@ impl Pricer<'_> {
         self.layout.tp as f64
     }
 
+    /// Ranks that share an expert's matrices.
+    fn etp(&self) -> f64 {
+        self.layout.expert_tp() as f64
+    }
+
     fn cp(&self) -> f64 {
         self.layout.cp as f64
     }
@@ -129,7 +134,7 @@ impl Pricer<'_> {
 
     /// Pointwise passes: so many times the elements are read or written forward and backward, in so many kernels.
     fn pointwise(&self, elements: f64, forward: f64, backward: f64, kernels: (f64, f64)) -> Passes {
-        let bytes = elements * self.bytes();
+        let bytes = elements * self.bytes() * self.stack.pointwise_traffic;
         Passes {
             forward: self.traffic(forward * bytes, kernels.0),
             input_gradient: self.traffic(backward * bytes, kernels.1),
@@ -141,7 +146,7 @@ impl Pricer<'_> {
         if self.layout.tp == 1 {
             return Work::default();
         }
-        Work { tensor_parallel: self.mesh.tensor(collective, bytes), launches: 1.0, ..Work::default() }
+        Work { tensor_parallel: self.mesh.tensor(collective, bytes), collectives: 1.0, ..Work::default() }
     }
 
     /// The sum of partial outputs: an all-reduce, or a reduce-scatter along the sequence.

@@ -3,6 +3,7 @@
 use cutplane_graph::OpKind;
 
 use super::super::model::Operator;
+use super::super::stack::Trait;
 use super::super::work::Passes;
 use super::Pricer;
 
@@ -16,15 +17,13 @@ impl Pricer<'_> {
         let mask = MASK / self.bytes();
         match &operator.kind {
             // Mean and variance stay on chip; backward reads the input and both gradients, then once more for the weights.
-            OpKind::LayerNorm { .. } => self.pointwise(out, 2.0, 5.0, (1.0, 2.0)),
-            OpKind::RmsNorm(_) => self.pointwise(out, 2.0, 5.0, (1.0, 2.0)),
+            OpKind::LayerNorm { .. } | OpKind::RmsNorm(_) => self.pointwise(out, 2.0, 5.0, (1.0, 2.0)),
             // Statistics over the batch want the input twice, their gradients both tensors twice.
             OpKind::BatchNorm(_) | OpKind::GroupNorm(_) => self.pointwise(out, 3.0, 5.0, (1.0, 1.0)),
-            OpKind::Activation { .. } => self.pointwise(out, 2.0, 3.0, (1.0, 1.0)),
+            OpKind::Activation { .. } | OpKind::Softmax(_) => self.pointwise(out, 2.0, 3.0, (1.0, 1.0)),
             OpKind::Gate(_) => self.gate(out),
             OpKind::Add => self.residual(out),
             OpKind::Dropout(_) => self.pointwise(out, 2.0 + mask, 2.0 + mask, (1.0, 1.0)),
-            OpKind::Softmax(_) => self.pointwise(out, 2.0, 3.0, (1.0, 1.0)),
             OpKind::Binary(_) => self.pointwise(out, 3.0, 3.0, (1.0, 1.0)),
             // Copied forward, and the gradient summed over positions.
             OpKind::Learned(_) | OpKind::PositionEmbedding { .. } => self.pointwise(out, 2.0, 1.0, (1.0, 1.0)),
@@ -35,7 +34,7 @@ impl Pricer<'_> {
 
     /// Gate times value; without fusion the function is a kernel of its own.
     fn gate(&self, elements: f64) -> Passes {
-        if self.stack.fused_pointwise {
+        if self.stack.has(Trait::FusedPointwise) {
             self.pointwise(elements, 3.0, 5.0, (1.0, 1.0))
         } else {
             self.pointwise(elements, 5.0, 8.0, (2.0, 3.0))
@@ -45,7 +44,7 @@ impl Pricer<'_> {
     /// Adds the residual, with the dropout of the branch where there is one; backward the gradients of the branches meet.
     fn residual(&self, elements: f64) -> Passes {
         let mask = MASK / self.bytes();
-        match (self.stack.dropout, self.stack.fused_pointwise) {
+        match (self.stack.has(Trait::Dropout), self.stack.has(Trait::FusedPointwise)) {
             (true, true) => self.pointwise(elements, 3.0 + mask, 5.0 + mask, (1.0, 2.0)),
             (true, false) => self.pointwise(elements, 5.0 + mask, 5.0 + mask, (2.0, 2.0)),
             (false, _) => self.pointwise(elements, 3.0, 3.0, (1.0, 1.0)),

@@ -5,10 +5,11 @@ mod network;
 mod plan;
 mod setting;
 
-use cutplane_sim::graph_step::GraphStack;
+use cutplane_sim::graph_step::{GraphCalibration, GraphStack};
 use cutplane_sim::prediction::Predicted;
 
 use crate::metric::{Item, Metric, Per, Quantity};
+use crate::parse::{self, RowModel};
 use crate::prediction::{Origin, RowPrediction, Skip};
 use crate::profile::Profile;
 use crate::row::Row;
@@ -21,15 +22,32 @@ pub(crate) use setting::GraphRow;
 /// [`Skip`] when the row cannot be represented.
 pub(super) fn predict(row: &Row, metric: &Metric, name: &str, profile: &Profile) -> Result<RowPrediction, Skip> {
     let setting = GraphRow::of(row, metric, name, profile)?;
-    let mut prediction = setting.prediction(metric, setting.stack)?;
+    let mut prediction = setting.prediction(metric, GraphCalibration::known(), setting.stack)?;
     setting.explain(&mut prediction);
     Ok(prediction)
 }
 
+/// A row of a network of this room with its metric: what a fit tries numbers on.
+///
+/// # Errors
+/// [`Skip`] when the row cannot be represented.
+pub(crate) fn graph_row(row: &Row, profile: &Profile) -> Result<(GraphRow, Metric), Skip> {
+    let metric = Metric::of(row)?;
+    match parse::model(row)? {
+        RowModel::Named { name } => GraphRow::of(row, &metric, &name, profile).map(|graph| (graph, metric)),
+        RowModel::Transformer(_) => Err(Skip::new("unsupported-network", "a transformer")),
+    }
+}
+
 impl GraphRow {
     /// The row's metric with the numbers of `stack`.
-    pub(crate) fn prediction(&self, metric: &Metric, stack: &GraphStack) -> Result<RowPrediction, Skip> {
-        let time = Predicted::within(self.seconds(metric, stack)?, stack.spread);
+    pub(crate) fn prediction(
+        &self,
+        metric: &Metric,
+        calibration: &GraphCalibration,
+        stack: &GraphStack,
+    ) -> Result<RowPrediction, Skip> {
+        let time = Predicted::within(self.seconds(metric, calibration, stack)?, stack.spread);
         let of = |time: Predicted, value: &dyn Fn(f64) -> f64| {
             RowPrediction::new(value(time.seconds), value(time.low), value(time.high))
         };
@@ -73,7 +91,8 @@ impl GraphRow {
         prediction.note("standing of its kernel parameters", format!("{:?}", self.gpu.standing()), Origin::Datasheet);
         prediction.note("stack", &stack.name, Origin::Stated);
         let numbers = [
-            ("speed of products over bare kernels", stack.product_speed, ""),
+            ("speed of products on vector lanes over bare kernels", stack.vector_speed, ""),
+            ("speed of products on matrix units over bare kernels", stack.tensor_speed, ""),
             ("speed of passes over bare kernels", stack.pass_speed, ""),
             ("launch of a kernel", stack.launch_us, " us"),
             ("fixed time of a step", stack.step_ms, " ms"),

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use cutplane_graph::{ModelGraph, ModelSource, Overrides};
 
 use super::gnmt;
+use crate::parse::{self, SoftwareFamily};
 use crate::prediction::Skip;
 use crate::row::Row;
 
@@ -14,9 +15,16 @@ use crate::row::Row;
 pub(crate) struct Network {
     /// Its operators.
     pub(crate) graph: Arc<ModelGraph>,
+    /// Bytes that the recipe's optimizer moves a parameter.
+    pub(crate) update_bytes: u64,
     /// Tokens that a sample counts, source and target together, of networks over text.
     pub(crate) tokens_per_sample: Option<f64>,
 }
+
+/// SGD with momentum: three reads and two writes of 32 bits.
+const MOMENTUM_BYTES: u64 = 20;
+/// Adam: four reads and three writes.
+const ADAM_BYTES: u64 = 28;
 
 /// What names contain, letters and digits alone, and the zoo's model; the first match counts.
 const NETWORKS: [(&str, &str); 31] = [
@@ -63,20 +71,37 @@ const VARIANTS: [&str; 6] = ["seresne", "ssd", "maskrcnn", "fasterrcnn", "deepla
 pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
     let plain: String = row.model.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
     if plain.contains("gnmt") {
+        let family = parse::software(&row.framework).family;
+        if matches!(family, SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2) {
+            let detail = "TensorFlow's GNMT runs its recurrent layers step by step in a loop of the graph";
+            return Err(Skip::new("unsupported-recurrent-layers", detail));
+        }
         let graph = built("gnmt-v2", || gnmt::graph().map_err(|error| impossible(&error)))?;
-        return Ok(Network { graph, tokens_per_sample: Some(gnmt::TOKENS_PER_SAMPLE) });
+        return Ok(Network { graph, update_bytes: ADAM_BYTES, tokens_per_sample: Some(gnmt::TOKENS_PER_SAMPLE) });
     }
     let variant = VARIANTS.iter().any(|variant| plain.contains(variant));
     let found = NETWORKS.iter().find(|(part, _)| plain.contains(part)).filter(|_| !variant);
-    let Some((_, zoo)) = found else {
+    let Some((_, zoo)) = found.copied() else {
         return Err(Skip::new("unsupported-network", format!("'{}' ({name}) is no graph of the zoo", row.model)));
     };
+    let zoo = as_first_published(row, zoo);
     let graph = built(zoo, || {
-        let source =
-            ModelSource::BuiltIn { name: (*zoo).to_owned(), overrides: Overrides::default(), sequence_length: 1 };
+        let source = ModelSource::BuiltIn { name: zoo.to_owned(), overrides: Overrides::default(), sequence_length: 1 };
         cutplane_zoo::build(&source).map_err(|error| impossible(&error))
     })?;
-    Ok(Network { graph, tokens_per_sample: None })
+    Ok(Network { graph, update_bytes: MOMENTUM_BYTES, tokens_per_sample: None })
+}
+
+/// TensorFlow's benchmarks stride in the first 1x1 of a bottleneck unless they say v1.5.
+fn as_first_published(row: &Row, zoo: &'static str) -> &'static str {
+    let benchmarks = row.framework.to_ascii_lowercase().contains("tf_cnn_benchmarks");
+    match zoo {
+        _ if !benchmarks || row.model.contains("1.5") => zoo,
+        "resnet50" => "resnet50_v1",
+        "resnet101" => "resnet101_v1",
+        "resnet152" => "resnet152_v1",
+        other => other,
+    }
 }
 
 fn impossible(error: &dyn std::fmt::Display) -> Skip {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use cutplane_graph::ModelGraph;
 use cutplane_sim::graph_step::{
-    Checkpoint, GpipeStep, GraphStack, GraphStepError, OperatorCharge, balanced_stages, pipeline,
+    Checkpoint, GpipeStep, GraphStack, GraphStepError, OperatorCharge, Speeds, balanced_stages, pipeline,
 };
 
 use super::setting::GraphRow;
@@ -51,12 +51,13 @@ impl Plan {
         row: &GraphRow,
         charges: &[OperatorCharge],
         stack: &GraphStack,
+        speeds: Speeds,
     ) -> Result<f64, GraphStepError> {
         let balanced;
         let stages = if let Some(stated) = &self.stated {
             stated
         } else {
-            balanced = balanced_stages(charges, self.stages as usize, &row.gpu, stack);
+            balanced = balanced_stages(charges, self.stages as usize, speeds);
             &balanced
         };
         let step = GpipeStep {
@@ -66,7 +67,7 @@ impl Plan {
             activation_bytes: row.numerics.activation_bytes,
             link: row.link() * stack.exchange_speed,
         };
-        pipeline(&row.network.graph, row.micro_batch, charges, &step, &row.gpu, stack)
+        pipeline(&row.network.graph, row.micro_batch, charges, &step, speeds)
     }
 }
 

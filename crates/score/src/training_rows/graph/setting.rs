@@ -2,8 +2,8 @@
 
 use cutplane_graph::DeviceSpec;
 use cutplane_sim::graph_step::{
-    Exchange, GradientGroup, GraphStack, GraphStepError, Mode, Numerics, OperatorCharge, Replica, data_parallel,
-    graph_stack, operator_charges,
+    Exchange, GradientGroup, GraphCalibration, GraphStack, GraphStepError, Mode, Numerics, OperatorCharge, Replica,
+    data_parallel, operator_charges,
 };
 use cutplane_sim::kernel::{GpuModel, Precision, Standing};
 use cutplane_sim::network::{Fabric, Library};
@@ -52,7 +52,7 @@ impl GraphRow {
             Quantity::Step { part: StepPart::Evaluation, .. } => Mode::Evaluation,
             _ => Mode::Training,
         };
-        let numerics = numerics.on(&gpu);
+        let numerics = Numerics { update_bytes: network.update_bytes, ..numerics.on(&gpu) };
         let charges =
             operator_charges(&network.graph, micro_batch, &gpu, numerics, stack, mode).map_err(|e| unpriced(&e))?;
         let plan = Plan::of(row, &network.graph, stages, micro_batches)?;
@@ -75,7 +75,12 @@ impl GraphRow {
     }
 
     /// Time that the metric counts, or that its items take, s.
-    pub(crate) fn seconds(&self, metric: &Metric, stack: &GraphStack) -> Result<f64, Skip> {
+    pub(crate) fn seconds(
+        &self,
+        metric: &Metric,
+        calibration: &GraphCalibration,
+        stack: &GraphStack,
+    ) -> Result<f64, Skip> {
         let part = match metric.quantity {
             Quantity::Step { one_layer: true, .. } => {
                 return Err(Skip::new("unsupported-metric", "a network of unlike operators has no typical layer"));
@@ -83,9 +88,10 @@ impl GraphRow {
             Quantity::Step { part, .. } => part,
             _ => StepPart::Whole,
         };
-        let replica = Replica::of(&self.charges, self.micro_batches, self.numerics, &self.gpu, stack);
+        let speeds = calibration.speeds(stack, &self.gpu, self.numerics);
+        let replica = Replica::of(&self.charges, self.micro_batches, self.numerics, &self.gpu, stack, speeds);
         if let Some(plan) = &self.plan {
-            let passes = plan.seconds(self, &self.charges, stack).map_err(|error| unpriced(&error))?;
+            let passes = plan.seconds(self, &self.charges, stack, speeds).map_err(|error| unpriced(&error))?;
             return Ok(passes + replica.update / plan.stages() as f64 + replica.fixed);
         }
         match part {
@@ -124,6 +130,9 @@ fn stack(row: &Row) -> Result<(&'static GraphStack, Library), Skip> {
     let compiled = parse::precision(&row.precision)?.is_some_and(|precision| precision.compiled);
     let examples = says(&row.url_or_repo_path.to_ascii_lowercase(), &["deeplearningexamples"]);
     let (name, library) = match software.family {
+        SoftwareFamily::Torch7 if says(&row.notes.to_ascii_lowercase(), &["cudnn none"]) => {
+            ("torch7-unfolding", Library::nccl(2, 1))
+        }
         SoftwareFamily::Torch7 => ("torch7", Library::nccl(2, 1)),
         SoftwareFamily::PytorchPipeline => ("torchgpipe", Library::nccl(2, 4)),
         SoftwareFamily::Pytorch if software.version.first() == Some(&0) => ("pytorch-0", Library::nccl(2, 1)),
@@ -141,7 +150,7 @@ fn stack(row: &Row) -> Result<(&'static GraphStack, Library), Skip> {
         SoftwareFamily::Caffe => ("caffe2", Library::nccl(2, 1)),
         other => return Err(Skip::new("unsupported-software", format!("'{}' ({other:?})", row.framework))),
     };
-    let known = graph_stack(name).ok_or_else(|| Skip::new("unsupported-software", name))?;
+    let known = GraphCalibration::known().stack(name).ok_or_else(|| Skip::new("unsupported-software", name))?;
     Ok((known, library))
 }
 

@@ -13,16 +13,16 @@ use crate::row::Row;
 
 /// A layout and what had to be assumed for it.
 #[derive(Clone, Debug)]
-pub(super) struct RowLayout {
-    pub(super) layout: Layout,
-    pub(super) trace: Vec<TraceEntry>,
+pub(in crate::training_rows) struct RowLayout {
+    pub(in crate::training_rows) layout: Layout,
+    pub(in crate::training_rows) trace: Vec<TraceEntry>,
 }
 
 /// The layout that a row describes.
 ///
 /// # Errors
 /// [`Skip`] where a column is not understood, or degrees and batch do not fit together.
-pub(super) fn layout(row: &Row, device: &DeviceSpec) -> Result<RowLayout, Skip> {
+pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result<RowLayout, Skip> {
     let degrees = parse::degrees(row)?;
     let family = parse::software(&row.framework).family;
     let mut trace: Vec<TraceEntry> =
@@ -35,6 +35,7 @@ pub(super) fn layout(row: &Row, device: &DeviceSpec) -> Result<RowLayout, Skip> 
         pp: degrees.pp,
         cp: degrees.cp,
         ep: degrees.ep,
+        whole_experts: !(degrees.dp * degrees.cp).is_multiple_of(degrees.ep),
         sequence_parallel: sequence_parallel(row, &degrees, family, &mut trace)?,
         zero: Zero {
             stage: stage(sharding.stage),

@@ -5,6 +5,8 @@ mod layout;
 mod model;
 mod stack;
 
+pub(super) use layout::layout;
+
 use cutplane_sim::estimate::{Estimator, Layout, StepEstimate};
 use cutplane_sim::kernel::{GpuModel, Standing};
 
@@ -27,7 +29,7 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
     let planned = layout::layout(row, device)?;
     let fabric = parse::fabric(row, device)?;
     let gpu = profile.gpu(device);
-    let stack = stack::stack(row);
+    let stack = stack::stack(row, device, profile);
     let estimator = Estimator::new(&model.folded, &gpu, &fabric.fabric, &stack.stack);
     let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
     let mut prediction = match metric.quantity {
@@ -42,7 +44,7 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
     widen(&mut prediction, &gpu);
     prediction.note("device", gpu.name(), Origin::Datasheet);
     prediction.note("standing of its kernel parameters", format!("{:?}", gpu.standing()), Origin::Datasheet);
-    prediction.note("software stack", stack.stack.name, stack.origin);
+    prediction.note("software stack", &stack.stack.name, stack.origin);
     prediction.trace.extend(model.trace.into_iter().chain(planned.trace).chain(fabric.trace));
     Ok(prediction)
 }

@@ -1,9 +1,12 @@
 //! The software stack of a row.
 
-use cutplane_sim::estimate::{Stack, StackName};
+use cutplane_graph::DeviceSpec;
+use cutplane_sim::estimate::Stack;
 
+use crate::parse::words::says;
 use crate::parse::{self, SoftwareFamily};
 use crate::prediction::Origin;
+use crate::profile::Profile;
 use crate::row::Row;
 
 /// A stack and where its constants come from.
@@ -13,18 +16,40 @@ pub(super) struct RowStack {
 }
 
 /// The stack of a row; software without constants of its own takes those of its nearest relative.
-pub(super) fn stack(row: &Row) -> RowStack {
-    let stack = name(row).stack();
-    let origin =
-        if stack.source == "assumed" { Origin::Assumed } else { Origin::Calibrated { rows: stack.source.into() } };
+pub(super) fn stack(row: &Row, device: &DeviceSpec, profile: &Profile) -> RowStack {
+    let family = device.accelerator.as_ref().map(|facts| facts.architecture);
+    let stack = profile.stack(name(row), family);
+    let origin = if stack.source == "assumed" {
+        Origin::Assumed
+    } else {
+        Origin::Calibrated { rows: stack.source.clone().into() }
+    };
     RowStack { stack, origin }
 }
 
-fn name(row: &Row) -> StackName {
+fn name(row: &Row) -> &'static str {
     match parse::software(&row.framework).family {
-        SoftwareFamily::MegatronLm | SoftwareFamily::MegatronDeepSpeed | SoftwareFamily::OneFlow => StackName::Megatron,
-        SoftwareFamily::MegatronCore => StackName::MegatronCore,
-        SoftwareFamily::PytorchFsdp | SoftwareFamily::InternEvo | SoftwareFamily::DeepSpeed => StackName::PytorchFsdp,
-        _ => StackName::PytorchDdp,
+        SoftwareFamily::MegatronLm if overlaps(row) => "megatron-lm-2022",
+        SoftwareFamily::MegatronLm | SoftwareFamily::OneFlow => "megatron-lm-2021",
+        SoftwareFamily::MegatronDeepSpeed => "megatron-deepspeed",
+        SoftwareFamily::MegatronCore => "megatron-core",
+        SoftwareFamily::PytorchFsdp => "pytorch-fsdp",
+        SoftwareFamily::InternEvo => "internevo",
+        SoftwareFamily::DeepSpeed => "deepspeed-zero",
+        SoftwareFamily::Pytorch if is_nvidia_example(row) => "nvidia-examples",
+        _ => "pytorch-ddp",
     }
+}
+
+fn is_nvidia_example(row: &Row) -> bool {
+    let text = format!("{} {} {}", row.source, row.citation, row.framework).to_ascii_lowercase();
+    says(&text, &["deeplearningexamples", "ngc", "nvidia"])
+}
+
+/// Megatron-LM since 2022: a row of that year or later, or one that uses what came with it.
+fn overlaps(row: &Row) -> bool {
+    let year = row.date.get(..4).and_then(|year| year.parse::<u32>().ok());
+    let modern = matches!(parse::recompute(&row.recompute), Ok(Some(parse::Recompute::Selective)))
+        || matches!(parse::sequence_parallel(&row.sequence_parallel), Ok(Some(parallel)) if parallel.on);
+    modern || year.is_some_and(|year| year >= 2022)
 }

@@ -5,6 +5,7 @@ mod numbers;
 
 use super::constant::Constant;
 use super::node::NodeView;
+pub(super) use numbers::spread;
 
 /// Computes a node from constants; `None` where it is not one that is computed.
 pub(super) fn compute(node: &NodeView<'_>, inputs: &[Option<Constant>]) -> Option<Result<Vec<Constant>, String>> {

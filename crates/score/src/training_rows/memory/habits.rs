@@ -1,0 +1,80 @@
+//! What a row's software keeps in memory.
+
+use cutplane_graph::{Architecture, DeviceSpec};
+use cutplane_sim::footprint::{Keeping, Master};
+
+use super::recipe::Recipe;
+use crate::parse::{self, SoftwareFamily};
+use crate::row::Row;
+
+const MIB: f64 = 1_048_576.0;
+/// cuBLAS's workspace for a host thread in deterministic runs (`:4096:8`), and by default on Hopper.
+const LARGE_WORKSPACE: f64 = 32.0 * MIB;
+/// cuBLAS's default workspace for a host thread on other devices (`:4096:2:16:8`).
+const USUAL_WORKSPACE: f64 = 8.125 * MIB;
+/// Host threads that multiply: of the forward and of the backward pass.
+const THREADS: f64 = 2.0;
+/// Bytes of a logit at the peak of a fused loss.
+const FUSED_LOSS: f64 = 10.0;
+
+/// The habits of a row's software on its device.
+pub(super) fn habits(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> Keeping {
+    let keeping = by_family(recipe.family, row);
+    if recipe.family != SoftwareFamily::MegatronCore {
+        return keeping;
+    }
+    let defaults = recipe.is_functional_test || (recipe.is_release_run && recipe.says(&["bert", "t5"]));
+    let fused_loss = recipe.says(&["cross_entropy_loss_fusion", "cross-entropy-loss-fusion"]);
+    Keeping {
+        dropout: defaults,
+        attention_dropout: defaults,
+        copies_fused_output: copies_output(row, recipe, device),
+        loss_bytes_per_logit: if fused_loss { FUSED_LOSS } else { keeping.loss_bytes_per_logit },
+        workspace_bytes: workspaces(row, recipe, device),
+        ..keeping
+    }
+}
+
+fn by_family(family: SoftwareFamily, row: &Row) -> Keeping {
+    let autocast = parse::precision(&row.precision).ok().flatten().is_some_and(|precision| precision.autocast);
+    let pure = parse::precision(&row.precision).ok().flatten().is_some_and(|precision| precision.pure);
+    let plain = match family {
+        SoftwareFamily::MegatronCore => Keeping::MEGATRON_CORE,
+        SoftwareFamily::MegatronLm => Keeping::MEGATRON_LM,
+        SoftwareFamily::MegatronDeepSpeed | SoftwareFamily::DeepSpeed | SoftwareFamily::ColossalAi => {
+            Keeping::DEEPSPEED
+        }
+        SoftwareFamily::InternEvo => {
+            Keeping { dropout: false, attention_dropout: false, loss_bytes_per_logit: 12.0, ..Keeping::DEEPSPEED }
+        }
+        SoftwareFamily::PytorchFsdp | SoftwareFamily::Jax => Keeping::PYTORCH_FSDP,
+        _ => Keeping::PYTORCH_DDP,
+    };
+    match () {
+        () if pure && plain.master == Master::InPlace => Keeping { name: "PyTorch, 16-bit only", ..plain },
+        () if autocast => Keeping { master: Master::InPlace, ..plain },
+        () => plain,
+    }
+}
+
+fn architecture(device: &DeviceSpec) -> Option<Architecture> {
+    device.accelerator.as_ref().map(|facts| facts.architecture)
+}
+
+/// Fused attention of Transformer Engine is FlashAttention 2 before Hopper, and after it in deterministic runs: cuDNN's
+/// kernels take the layers' own order of axes.
+fn copies_output(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> bool {
+    match architecture(device) {
+        Some(Architecture::Hopper) => false,
+        Some(Architecture::Blackwell) => recipe.is_deterministic(row),
+        _ => true,
+    }
+}
+
+fn workspaces(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> f64 {
+    let hopper = architecture(device) == Some(Architecture::Hopper);
+    let later = hopper || architecture(device) == Some(Architecture::Blackwell);
+    let each = if hopper || recipe.is_deterministic(row) { LARGE_WORKSPACE } else { USUAL_WORKSPACE };
+    let engine = if later { LARGE_WORKSPACE } else { 4.0 * MIB };
+    THREADS * each + engine
+}

@@ -1,0 +1,77 @@
+//! The layout of a row, as far as memory goes.
+
+use cutplane_graph::DeviceSpec;
+use cutplane_sim::estimate::{AttentionKernel, Layout, PipelineSchedule, Recompute};
+
+use super::LADDER;
+use super::recipe::Recipe;
+use crate::metric::{Metric, Quantity};
+use crate::parse;
+use crate::prediction::{Origin, Skip, TraceEntry};
+use crate::row::Row;
+use crate::training_rows::language;
+
+/// Micro-batches of a replica in a release run of Megatron that does not say its devices. With [`MOST_REPLICAS`] found from
+/// the two drawn rows of `megatron_ci_golden` that it decides.
+const MICRO_BATCHES: u64 = 32;
+/// Most replicas of such a run.
+const MOST_REPLICAS: u64 = 16;
+/// Devices of a functional test of Megatron that does not say them: one node, or two of four.
+const TEST_DEVICES: u64 = 8;
+
+/// A layout, and what may be recomputed where the row does not say.
+pub(super) struct MemoryPlan {
+    pub(super) layout: Layout,
+    pub(super) usual_recompute: &'static [Recompute],
+    pub(super) trace: Vec<TraceEntry>,
+}
+
+impl MemoryPlan {
+    /// # Errors
+    /// [`Skip`] where a column is not understood, or degrees and batch do not fit together.
+    pub(super) fn of(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> Result<Self, Skip> {
+        let (completed, mut trace) = completed(row, recipe);
+        let planned = language::layout(&completed, device)?;
+        trace.extend(planned.trace);
+        let mut layout = planned.layout;
+        if recipe.has_local_layers() {
+            layout.attention = AttentionKernel::Materialised;
+        }
+        let chunks = row.vpp.unwrap_or(1);
+        if chunks > 1 && layout.pp > 1 {
+            (layout.vpp, layout.schedule) = (chunks, PipelineSchedule::Interleaved);
+        }
+        if recipe.says(&["multi_dist_optimizer_instances"]) && (layout.dp * layout.cp).is_multiple_of(2) {
+            layout.zero.shard_group = Some(layout.dp * layout.cp / 2);
+        }
+        let stated = parse::recompute(&row.recompute)?.is_some();
+        let timed = !matches!(Metric::of(row)?.quantity, Quantity::OutOfMemory);
+        let usual_recompute = if timed && !stated { LADDER } else { &[] };
+        Ok(Self { layout, usual_recompute, trace })
+    }
+}
+
+/// The row with replicas, where a recipe of Megatron leaves them open.
+fn completed(row: &Row, recipe: &Recipe) -> (Row, Vec<TraceEntry>) {
+    let mut row = row.clone();
+    let open = row.gpus.is_none() && row.dp.is_none();
+    if !open || !(recipe.is_release_run || recipe.is_functional_test) {
+        return (row, Vec::new());
+    }
+    let ranks = [row.tp, row.pp, row.cp].iter().flatten().fold(1_u64, |all, axis| all.saturating_mul(*axis)).max(1);
+    let micro_batch = row.micro_batch.unwrap_or(1).max(1);
+    let samples = row.global_batch.map(|batch| batch / micro_batch);
+    let wanted = match samples {
+        _ if recipe.is_functional_test => (TEST_DEVICES / ranks).max(1),
+        Some(samples) => (samples / MICRO_BATCHES).clamp(1, MOST_REPLICAS),
+        None => MOST_REPLICAS,
+    };
+    // A step is a whole number of micro-batches.
+    let divides = |replicas: &u64| samples.is_none_or(|samples| samples.is_multiple_of(*replicas));
+    let dp = (1..=wanted).rev().find(divides).unwrap_or(1);
+    row.dp = Some(dp);
+    row.gpus = Some(dp.saturating_mul(ranks));
+    row.global_batch = row.global_batch.or(Some(dp.saturating_mul(micro_batch).saturating_mul(MICRO_BATCHES)));
+    let trace = TraceEntry { name: "replicas".into(), value: dp.to_string(), origin: Origin::Assumed };
+    (row, vec![trace])
+}

@@ -1,0 +1,172 @@
+//! What a framework keeps in memory: traits of its code, and a few named constants.
+
+use serde::Serialize;
+
+use crate::estimate::Precision;
+
+/// Where the 32-bit weights of 16-bit training live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Master {
+    /// In the optimizer, beside the 16-bit weights of the passes (Megatron, DeepSpeed, apex O2).
+    Separate,
+    /// The weights are 32-bit and cast for each product (`torch.autocast`, FSDP's mixed precision): 32-bit gradients.
+    InPlace,
+    /// There are none: everything is 16-bit.
+    Absent,
+}
+
+/// Memory traits of a training framework. A trait is a fact of the framework's code, or a constant with its unit;
+/// [`Keeping::source`] says where the constants come from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Keeping {
+    /// Name.
+    pub name: &'static str,
+    /// Whether training drops out residuals and attention: masks of a byte an element are kept.
+    pub dropout: bool,
+    /// Whether scores that are written to memory are dropped out too: the softmax, a mask and the dropped product stay.
+    pub attention_dropout: bool,
+    /// Whether fused attention works on another order of axes than the layers do, so that its output is kept twice when
+    /// there is more than one sample (FlashAttention 2 in Transformer Engine).
+    pub copies_fused_output: bool,
+    /// Bytes of a logit and its gradients at the peak of the loss in 16-bit training: 4 of the 32-bit logits that become
+    /// the softmax in place, and 2 of the 16-bit ones.
+    pub loss_bytes_per_logit: f64,
+    /// The vocabulary is padded to a multiple of this times the tensor-parallel ranks.
+    pub vocabulary_multiple: u64,
+    /// Where 32-bit weights live.
+    pub master: Master,
+    /// Bytes of a gradient of a bf16 weight.
+    pub bf16_gradient_bytes: f64,
+    /// Bytes of a gradient of an f16 weight.
+    pub f16_gradient_bytes: f64,
+    /// Whether the optimizer's step copies 16-bit gradients to 32 bits.
+    pub casts_gradients: bool,
+    /// Bytes of gradients in communication buckets, a byte of gradient (1 where they are copied into buckets).
+    pub bucket_share: f64,
+    /// Bytes of communication buckets of fixed size.
+    pub bucket_bytes: f64,
+    /// Messages of a pipeline rank that exist at once, of the size of a layer's output: an activation and a gradient, each
+    /// on its way in and out.
+    pub pipeline_messages: f64,
+    /// Workspaces of libraries, bytes.
+    pub workspace_bytes: f64,
+    /// Bytes that the allocator reserves for a byte in tensors: sizes are rounded up and blocks are split.
+    pub fragmentation: f64,
+    /// Bytes that the driver counts besides the allocator's: context, kernels, communication library.
+    pub context_bytes: f64,
+    /// Where the constants come from.
+    pub source: &'static str,
+}
+
+const MIB: f64 = 1_048_576.0;
+
+impl Keeping {
+    /// Megatron-Core with Transformer Engine's layers.
+    ///
+    /// Workspaces: cuBLAS has one for each host thread, of the forward and of the backward pass (8.1 MiB by default before
+    /// Hopper), Transformer Engine one of 4 MiB (32 MiB from Hopper on).
+    pub const MEGATRON_CORE: Self = Self {
+        name: "Megatron-Core",
+        dropout: false,
+        attention_dropout: false,
+        copies_fused_output: true,
+        loss_bytes_per_logit: 6.0,
+        vocabulary_multiple: 128,
+        master: Master::Separate,
+        bf16_gradient_bytes: 4.0,
+        f16_gradient_bytes: 2.0,
+        casts_gradients: true,
+        bucket_share: 0.0,
+        bucket_bytes: 0.0,
+        pipeline_messages: 4.0,
+        workspace_bytes: 2.0 * 8.125 * MIB + 4.0 * MIB,
+        fragmentation: 1.06,
+        context_bytes: 1_024.0 * MIB,
+        source: "facts of the code; fragmentation and context assumed",
+    };
+
+    /// Megatron-LM before its core: dropout, gradients accumulated in 32 bits.
+    pub const MEGATRON_LM: Self = Self {
+        name: "Megatron-LM",
+        dropout: true,
+        attention_dropout: true,
+        copies_fused_output: false,
+        f16_gradient_bytes: 4.0,
+        casts_gradients: false,
+        ..Self::MEGATRON_CORE
+    };
+
+    /// DeepSpeed's engine: 16-bit gradients, reduce and gather buckets of 5e8 numbers where state is sharded.
+    pub const DEEPSPEED: Self = Self {
+        name: "DeepSpeed",
+        bf16_gradient_bytes: 2.0,
+        f16_gradient_bytes: 2.0,
+        casts_gradients: true,
+        vocabulary_multiple: 1,
+        ..Self::MEGATRON_LM
+    };
+
+    /// PyTorch FSDP with mixed precision: 32-bit shards, 16-bit whole units, no dropout.
+    pub const PYTORCH_FSDP: Self = Self {
+        name: "PyTorch FSDP",
+        dropout: false,
+        attention_dropout: false,
+        copies_fused_output: false,
+        loss_bytes_per_logit: 12.0,
+        vocabulary_multiple: 1,
+        master: Master::InPlace,
+        bf16_gradient_bytes: 4.0,
+        f16_gradient_bytes: 4.0,
+        casts_gradients: false,
+        ..Self::MEGATRON_CORE
+    };
+
+    /// PyTorch DDP, eager, with autocast: gradients are copied into buckets.
+    pub const PYTORCH_DDP: Self = Self {
+        name: "PyTorch DDP",
+        dropout: true,
+        attention_dropout: true,
+        bucket_share: 1.0,
+        pipeline_messages: 2.0,
+        ..Self::PYTORCH_FSDP
+    };
+
+    /// The accounting of papers: state and activations, no workspaces, no loss, no messages (Rajbhandari et al. 2020;
+    /// Korthikanti et al. 2022).
+    pub const PAPER: Self = Self {
+        name: "paper accounting",
+        dropout: true,
+        attention_dropout: true,
+        copies_fused_output: false,
+        loss_bytes_per_logit: 0.0,
+        vocabulary_multiple: 1,
+        master: Master::Separate,
+        bf16_gradient_bytes: 2.0,
+        f16_gradient_bytes: 2.0,
+        casts_gradients: false,
+        bucket_share: 0.0,
+        bucket_bytes: 0.0,
+        pipeline_messages: 0.0,
+        workspace_bytes: 0.0,
+        fragmentation: 1.0,
+        context_bytes: 0.0,
+        source: "definition",
+    };
+
+    /// Bytes of a gradient.
+    pub const fn gradient_bytes(&self, precision: Precision) -> f64 {
+        match (precision, self.master) {
+            (Precision::F32 | Precision::Tf32, _) | (_, Master::InPlace) => 4.0,
+            (_, Master::Absent) => 2.0,
+            (Precision::AmpF16, Master::Separate) => self.f16_gradient_bytes,
+            (Precision::Bf16 | Precision::Fp8, Master::Separate) => self.bf16_gradient_bytes,
+        }
+    }
+
+    /// The vocabulary as it is stored.
+    pub const fn padded_vocabulary(&self, vocabulary: u64, tp: u64) -> u64 {
+        let multiple = self.vocabulary_multiple.saturating_mul(tp);
+        if multiple == 0 { vocabulary } else { vocabulary.div_ceil(multiple).saturating_mul(multiple) }
+    }
+}
