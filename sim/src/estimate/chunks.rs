@@ -9,7 +9,7 @@ pub(super) type Held = Vec<(usize, u64)>;
 
 /// The blocks of each device, first to last. Layers are spread evenly over the chunks, the first ones taking what is left,
 /// unless the layout says otherwise; chunk `c` lies on device `c mod pp`. Other blocks go with the layer before them, those
-/// before the first layer with the first chunk.
+/// before the first layer with the first chunk, those behind the last layer with the last chunk.
 ///
 /// # Errors
 /// [`EstimateError::Inconsistent`] when there are fewer layers than chunks, or the split does not add up.
@@ -20,9 +20,12 @@ pub(super) fn held(model: &FoldedModel, layout: &Layout) -> Result<Vec<Held>, Es
     }
     let split = split(model, layout)?;
     let mut held = vec![Held::new(); devices];
+    let last = model.blocks.iter().rposition(|block| block.is_layer);
     let (mut chunk, mut room) = (0, split[0]);
     for (index, block) in model.blocks.iter().enumerate() {
         if !block.is_layer {
+            // Behind the last layer: the last chunk, even one without layers.
+            chunk = if last.is_some_and(|last| index > last) { split.len() - 1 } else { chunk };
             held[chunk % devices].push((index, block.repeats));
             continue;
         }

@@ -47,6 +47,9 @@ pub struct Stack {
     pub traits: Vec<Trait>,
     /// Passes over the scores of materialised attention between its products, forward (a read or a write each).
     pub softmax_passes: f64,
+    /// Passes over the scores that positions by projection add to those, forward (Dai et al. 2019, appendix B): computed, shifted,
+    /// added.
+    pub relative_passes: f64,
     /// Version of FlashAttention in use where [`super::AttentionKernel::Flash`] is asked for.
     pub flash: u8,
     /// Minor version of NCCL 2.
@@ -102,6 +105,7 @@ impl Default for Stack {
             family: None,
             traits: vec![Trait::Dropout, Trait::BiasInProduct, Trait::OverlapsGradients],
             softmax_passes: 9.0,
+            relative_passes: 8.0,
             flash: 2,
             nccl_minor: 18,
             loss_bytes_per_logit: 40.0,

@@ -46,3 +46,5 @@ impl Predictor for TrainingPredictor<'_> {
 fn is_language_model(name: &str) -> bool {
     name.starts_with("transformer-xl")
 }
+
+pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph { graph::tmp_gnmt() }

@@ -14,8 +14,6 @@ use crate::kernel::{self, AttentionAlgorithm, Kernel};
 const BIASED: f64 = 1.8;
 /// Passes over the scores that a learned bias adds: read and written once more.
 const BIAS_PASSES: f64 = 2.0;
-/// Passes over the scores that positions by projection add (Dai et al. 2019, appendix B): shifted, then added.
-const PROJECTION_PASSES: f64 = 5.0;
 
 impl Pricer<'_> {
     pub(super) fn attention(&self, operator: &Operator, attention: &Attention) -> Passes {
@@ -98,7 +96,7 @@ impl Pricer<'_> {
             PositionScheme::RelativeBias { .. } => passes += BIAS_PASSES,
             PositionScheme::RelativeProjection { .. } => {
                 products += product;
-                passes += PROJECTION_PASSES;
+                passes += self.stack.relative_passes;
             }
             _ => {}
         }

@@ -138,3 +138,54 @@ pub(crate) fn measure_interleaved(
     bar.finish_and_clear();
     Ok(running.into_iter().map(|(_, measured)| measured).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use cutplane_graph::{Dtype, Overrides};
+    use cutplane_plan::Optimizer;
+    use cutplane_runtime::data::TextData;
+    use cutplane_runtime::{Backend, OptimizerSettings};
+    use cutplane_sim::planner::{Problem, SearchSpace, named_plan};
+
+    use super::*;
+    use crate::pricing;
+    use crate::verbs::plan::predict;
+
+    #[test]
+    fn plans_alone_on_a_card_and_interleaved_on_cores_train_alike() {
+        let source = cutplane_zoo::source_from_argument("gpt-nano", Some(32), Overrides::default()).unwrap();
+        let model = Arc::new(cutplane_zoo::build(&source).unwrap());
+        let devices = DeviceGraph::build(cutplane_zoo::cluster("cpu:2").unwrap()).unwrap();
+        let pricing = pricing::datasheet();
+        let problem = Problem {
+            model: &model,
+            model_source: source,
+            devices: &devices,
+            memory: pricing.memory(),
+            global_batch: 4,
+            optimizer: Optimizer::AdamW,
+            precision: Dtype::F32,
+            limits: SearchSpace::default(),
+        };
+        let candidate = |name: &&str| {
+            let plan = named_plan(&problem, pricing.cost(), name).unwrap();
+            let predicted = predict(&plan, &model, &devices, &pricing).unwrap();
+            Candidate { plan, predicted, chosen: false }
+        };
+        let candidates: Vec<Candidate> = ["dp2", "pp2-1f1b-m4"].iter().map(candidate).collect();
+        let text = TextData::from_text("text", cutplane_zoo::DEFAULT_TEXT).unwrap();
+        let batches = Arc::new(Batches::new(Arc::new(text), &model, 4, 1).unwrap());
+        let cores = RunOptions::new(OptimizerSettings::new(Optimizer::AdamW, 1e-3));
+        let twin = RunOptions { backend: Backend::cpu_as_card(), ..cores.clone() };
+        let bench = |options| Bench { model: &model, devices: &devices, batches: &batches, options };
+        let rounds = Rounds { warm_up: 1, timed: 2 };
+        let interleaved = measure_interleaved(&candidates, &bench(&cores), &rounds).unwrap();
+        let alone = measure_in_turn(&candidates, &bench(&twin), 2).unwrap();
+        for (one, other) in interleaved.iter().zip(&alone) {
+            assert_eq!((one.steps_ns.len(), other.steps_ns.len()), (2, 2));
+            assert!(other.notes.iter().any(|note| note.contains("2 ranks on one card")), "{:?}", other.notes);
+            let pairs = one.losses.iter().zip(&other.losses);
+            assert!(pairs.clone().count() == 3 && pairs.clone().all(|(a, b)| (a - b).abs() < 1e-4), "{:?}", other.losses);
+        }
+    }
+}

@@ -19,6 +19,10 @@ use crate::row::Row;
 /// How much wider an interval is on a device that nobody measured.
 const UNMEASURED: f64 = 1.3;
 
+/// Time of a fine-tuning step over what its kernels take: such runs last minutes, and their throughput counts warming up, data
+/// and evaluation.
+const FINE_TUNING: f64 = 1.3;
+
 /// Predicts the row's metric.
 ///
 /// # Errors
@@ -35,7 +39,10 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
     let mut prediction = match metric.quantity {
         Quantity::Step { part, one_layer: true } => one_layer(metric, &estimator, &planned.layout, part)?,
         _ => {
-            let step = estimator.estimate(&planned.layout).map_err(refused)?;
+            let mut step = estimator.estimate(&planned.layout).map_err(refused)?;
+            if model::is_fine_tuning(row) {
+                step.predicted = step.predicted * FINE_TUNING;
+            }
             let mut prediction = of_step(metric, &step, &facts(&model.folded, &planned.layout, &gpu))?;
             prediction.note("where the step goes", parts(&step), stack.origin.clone());
             prediction
@@ -44,6 +51,9 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
     widen(&mut prediction, &gpu);
     prediction.note("device", gpu.name(), Origin::Datasheet);
     prediction.note("standing of its kernel parameters", format!("{:?}", gpu.standing()), Origin::Datasheet);
+    if model::is_fine_tuning(row) {
+        prediction.note("time of a fine-tuning step over its kernels", FINE_TUNING, Origin::Assumed);
+    }
     prediction.note("software stack", &stack.stack.name, stack.origin);
     prediction.trace.extend(model.trace.into_iter().chain(planned.trace).chain(fabric.trace));
     Ok(prediction)

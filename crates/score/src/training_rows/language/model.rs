@@ -12,6 +12,10 @@ use crate::row::Row;
 
 /// Share of a sequence that BERT predicts, with room for rounding: 20 of 128 and 80 of 512 places (Devlin et al. 2019).
 const PREDICTED: f64 = 0.16;
+/// Filled share of samples of 512 tokens that are binned by length, as NVIDIA's PyTorch and Paddle examples of BERT do (LDDL).
+const FILLED: f64 = 0.55;
+/// Width of ELECTRA's generator over the discriminator's, inverted (Clark et al. 2020, section 3.2).
+const GENERATOR: u64 = 3;
 /// Logits that Transformer-XL's adaptive softmax computes a token: the head of 20 000 words and its clusters, and of the
 /// tails of 20 000, 160 000 and 67 735 words what the one token in eight needs that lies there. Assumed.
 const ADAPTIVE_LOGITS: u64 = 30_000;
@@ -31,12 +35,24 @@ pub(super) fn model(row: &Row) -> Result<TrainedModel, Skip> {
         .seq_len
         .ok_or_else(|| Skip::new("missing-sequence-length", format!("column 'seq_len' of '{}'", row.model)))?;
     match parse::model(row)? {
+        RowModel::Transformer(transformer) if is_binned(row, &transformer, length) => {
+            let filled = (length as f64 * FILLED) as u64;
+            let mut model = transformer_model(row, transformer, filled)?;
+            model.trace.push(assumed("tokens of a sample that is not padded", filled));
+            Ok(model)
+        }
         RowModel::Transformer(transformer) => transformer_model(row, transformer, length),
         RowModel::Named { name } => transformer_xl(&name, length),
     }
 }
 
 fn transformer_model(row: &Row, shape: Transformer, length: u64) -> Result<TrainedModel, Skip> {
+    let shape_of_generator = Transformer {
+        hidden: shape.hidden / GENERATOR,
+        heads: (shape.heads / GENERATOR).max(1),
+        ffn_hidden: shape.ffn_hidden / GENERATOR,
+        ..shape.clone()
+    };
     let graph = match shape.kind {
         TransformerKind::Decoder => decoder(&shape, length).graph(length),
         TransformerKind::Encoder => encoder(row, &shape, length).graph(length),
@@ -48,9 +64,34 @@ fn transformer_model(row: &Row, shape: Transformer, length: u64) -> Result<Train
     if shape.kind == TransformerKind::Encoder && gathers_predicted(row) {
         restrict_head(&mut folded, length, ((length as f64 * PREDICTED) as u64).max(1));
         let value = format!("{:.0} % of the tokens", PREDICTED * 100.0);
-        trace.push(TraceEntry { name: "words that the head predicts".into(), value, origin: Origin::Assumed });
+        trace.push(assumed("words that the head predicts", value));
+    }
+    if row.model.to_ascii_lowercase().contains("electra") && !is_fine_tuning(row) {
+        folded.blocks.splice(0..0, generator(row, &shape_of_generator, length)?.blocks);
     }
     Ok(TrainedModel { folded, trace })
+}
+
+/// ELECTRA's generator: a small encoder that predicts the masked words.
+fn generator(row: &Row, shape: &Transformer, length: u64) -> Result<FoldedModel, Skip> {
+    let graph = built(encoder(row, shape, length).graph(length))?;
+    let mut folded = FoldedModel::new(&graph);
+    restrict_head(&mut folded, length, ((length as f64 * PREDICTED) as u64).max(1));
+    Ok(folded)
+}
+
+fn assumed(name: &'static str, value: impl ToString) -> TraceEntry {
+    TraceEntry { name: name.into(), value: value.to_string(), origin: Origin::Assumed }
+}
+
+/// Whether samples of one length are batched with their like, so that few tokens are padding.
+fn is_binned(row: &Row, shape: &Transformer, length: u64) -> bool {
+    let family = parse::software(&row.framework).family;
+    shape.kind == TransformerKind::Encoder
+        && length >= 512
+        && !is_fine_tuning(row)
+        && matches!(family, SoftwareFamily::Pytorch | SoftwareFamily::Paddle)
+        && row.source.contains("deeplearningexamples")
 }
 
 fn built(graph: Result<ModelGraph, cutplane_zoo::ZooError>) -> Result<ModelGraph, Skip> {
@@ -132,7 +173,7 @@ fn encoder_decoder(shape: &Transformer) -> EncoderDecoder {
 }
 
 /// Whether a row trains a task on top of a trained encoder: two numbers a token, or one answer a sample.
-fn is_fine_tuning(row: &Row) -> bool {
+pub(super) fn is_fine_tuning(row: &Row) -> bool {
     let text = format!("{} {} {}", row.metric_name, row.model, row.notes).to_ascii_lowercase();
     parse::words::says(&text, &["fine-tun", "finetun", "squad", "mrpc", "glue", "question answering"])
 }
@@ -182,7 +223,7 @@ fn transformer_xl(name: &str, length: u64) -> Result<TrainedModel, Skip> {
     }
     let trace = vec![
         TraceEntry { name: "sizes of the model".into(), value: "Dai et al. 2019".into(), origin: Origin::Datasheet },
-        TraceEntry { name: "logits of a token".into(), value: ADAPTIVE_LOGITS.to_string(), origin: Origin::Assumed },
+        assumed("logits of a token", ADAPTIVE_LOGITS),
     ];
     Ok(TrainedModel { folded, trace })
 }

@@ -36,7 +36,8 @@ fn name(row: &Row) -> &'static str {
         SoftwareFamily::PytorchFsdp => "pytorch-fsdp",
         SoftwareFamily::InternEvo => "internevo",
         SoftwareFamily::DeepSpeed => "deepspeed-zero",
-        SoftwareFamily::Pytorch if is_nvidia_example(row) => "nvidia-examples",
+        SoftwareFamily::Pytorch | SoftwareFamily::Paddle if is_nvidia_example(row) => "nvidia-examples",
+        SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 => "nvidia-examples-tensorflow",
         _ => "pytorch-ddp",
     }
 }

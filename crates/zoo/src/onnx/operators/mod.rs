@@ -3,6 +3,7 @@
 mod matrix;
 mod norm;
 mod pointwise;
+pub(super) use norm::eps_as_written;
 mod recurrent;
 mod shape;
 mod window;
