@@ -8,7 +8,7 @@ use cutplane_plan::{Optimizer, Plan, PlanViolation, VerifiedPlan, verify};
 /// Which model, at which size.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// Built-in name (see `cutplane models`), or a Hugging Face config.json or the folder that holds one.
+    /// Built-in name (see `cutplane models`), a Hugging Face config.json or the folder that holds one, or an ONNX file.
     pub(crate) model: String,
     /// Tokens a sample [default: the model's own context].
     #[arg(long, value_name = "TOKENS")]
@@ -37,6 +37,15 @@ pub(crate) struct ModelArgs {
     /// Replaces the height and width of an image model's input.
     #[arg(long, value_name = "PIXELS")]
     pub(crate) image: Option<u64>,
+    /// Length of an open axis of an ONNX file, by its name or as input.axis; may be given several times.
+    #[arg(long, value_name = "NAME=LENGTH", value_parser = parse_dim)]
+    pub(crate) dim: Vec<(String, u64)>,
+}
+
+fn parse_dim(text: &str) -> Result<(String, u64), String> {
+    let (name, length) = text.rsplit_once('=').ok_or("write NAME=LENGTH")?;
+    let length = length.parse().map_err(|_| format!("'{length}' is no length"))?;
+    Ok((name.to_owned(), length))
 }
 
 impl ModelArgs {
@@ -52,7 +61,12 @@ impl ModelArgs {
             experts: self.experts,
             image: self.image,
         };
-        let source = cutplane_zoo::source_from_argument(&self.model, self.seq, overrides)?;
+        let source = if self.dim.is_empty() {
+            cutplane_zoo::source_from_argument(&self.model, self.seq, overrides)?
+        } else {
+            let dims = self.dim.iter().cloned().collect();
+            cutplane_zoo::onnx_source(self.model.as_ref(), self.seq, dims)?
+        };
         let graph = cutplane_zoo::build(&source)?;
         Ok((source, graph))
     }

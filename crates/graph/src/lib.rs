@@ -48,8 +48,8 @@ pub use ids::{DeviceId, LinkId, OpId, ParamId, ValueId};
 pub use model::{InputRole, ModelGraph, ModelGraphBuilder, Op, Param, Value};
 pub use op::{
     ActivationKind, AdditiveAttention, Arithmetic, Attention, AttentionInput, AttentionKernel, BatchNorm, Binary, Cell,
-    Combine, Concat, Convolution, Dispatch, Dropout, ExpertLinear, Fixed, Gate, Gather, GroupNorm, IGNORED_TARGET, Init,
-    Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec, Pool, PoolKind, PositionScheme, PrependTokens,
+    Combine, Concat, Convolution, Dispatch, Dropout, ExpertLinear, Fixed, Gate, Gather, GroupNorm, IGNORED_TARGET,
+    Init, Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec, Pool, PoolKind, PositionScheme, PrependTokens,
     Recurrent, RecurrentBias, RecurrentOutput, Reduce, Reduction, Reshape, RmsNorm, Rotary, RotaryScaling, Router,
     Routing, ScaleShift, Slice, Softmax, Transpose, Upsample, WeightLayout, Window,
 };

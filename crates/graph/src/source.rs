@@ -1,5 +1,7 @@
 //! Where a model comes from, as plain data: a plan carries it, and the zoo rebuilds the same graph from it anywhere.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A reproducible description of a model.
@@ -26,13 +28,27 @@ pub enum ModelSource {
         /// Tokens a sample.
         sequence_length: u64,
     },
+    /// An ONNX file, which is read again wherever the graph is built.
+    Onnx {
+        /// Where it is.
+        path: String,
+        /// Lengths of single axes, by the names that the file gives them or as `input.axis`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        dims: BTreeMap<String, u64>,
+        /// Whether a cross-entropy of its first output is added, so that it can be trained.
+        loss: bool,
+        /// Tokens a sample.
+        sequence_length: u64,
+    },
 }
 
 impl ModelSource {
     /// Tokens a sample.
     pub fn sequence_length(&self) -> u64 {
         match self {
-            Self::BuiltIn { sequence_length, .. } | Self::HuggingFace { sequence_length, .. } => *sequence_length,
+            Self::BuiltIn { sequence_length, .. }
+            | Self::HuggingFace { sequence_length, .. }
+            | Self::Onnx { sequence_length, .. } => *sequence_length,
         }
     }
 }

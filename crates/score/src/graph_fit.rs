@@ -149,20 +149,23 @@ fn improved(
 type Field = (fn(&mut GraphStack) -> &mut f64, f64);
 
 /// Fields of a stack that rows may tell.
-const FIELDS: [Field; 9] = [
-    (|stack| &mut stack.vector_speed, 0.2),
-    (|stack| &mut stack.tensor_speed, 0.2),
-    (|stack| &mut stack.recurrent_speed, 0.4),
+const FIELDS: [Field; 10] = [
+    (|stack| &mut stack.vector_speed, 0.15),
+    (|stack| &mut stack.tensor_speed, 0.15),
+    (|stack| &mut stack.recurrent_speed, 0.15),
     (|stack| &mut stack.pass_speed, 0.2),
     (|stack| &mut stack.launch_us, 0.4),
     (|stack| &mut stack.step_ms, 0.7),
     (|stack| &mut stack.exchange_speed, 0.7),
+    (|stack| &mut stack.copy_speed, 0.7),
     (|stack| &mut stack.host_gb_per_s, 0.7),
     (|stack| &mut stack.jitter, 0.7),
 ];
 
-/// Deviations of a family's products and passes, and of TF32.
-const FAMILY_SPREADS: (f64, f64, f64) = (0.3, 0.25, 0.25);
+/// Deviations of what stacks share: TF32, vector lanes, passes in 16 bits, recurrent steps.
+const SHARED_SPREADS: [f64; 4] = [0.25, 0.2, 0.3, 0.5];
+/// Deviations of a family's products and passes.
+const FAMILY_SPREADS: [f64; 2] = [0.3, 0.25];
 
 fn numbers(start: &GraphCalibration, rows: &[Usable]) -> Vec<Number> {
     let mut start = start.clone();
@@ -170,10 +173,15 @@ fn numbers(start: &GraphCalibration, rows: &[Usable]) -> Vec<Number> {
         let prior = *of(&mut start);
         Number { of, prior, spread }
     };
-    let mut numbers = vec![number(Box::new(|all| &mut all.tf32_speed), FAMILY_SPREADS.2)];
+    let mut numbers = vec![
+        number(Box::new(|all| &mut all.tf32_speed), SHARED_SPREADS[0]),
+        number(Box::new(|all| &mut all.vector_speed), SHARED_SPREADS[1]),
+        number(Box::new(|all| &mut all.narrow_pass_speed), SHARED_SPREADS[2]),
+        number(Box::new(|all| &mut all.untold_recurrent_speed), SHARED_SPREADS[3]),
+    ];
     for at in 0..GraphCalibration::known().family.len() {
-        numbers.push(number(Box::new(move |all| &mut all.family[at].products), FAMILY_SPREADS.0));
-        numbers.push(number(Box::new(move |all| &mut all.family[at].passes), FAMILY_SPREADS.1));
+        numbers.push(number(Box::new(move |all| &mut all.family[at].products), FAMILY_SPREADS[0]));
+        numbers.push(number(Box::new(move |all| &mut all.family[at].passes), FAMILY_SPREADS[1]));
     }
     for (at, stack) in GraphCalibration::known().stack.iter().enumerate() {
         if rows.iter().any(|row| row.row.stack.name == stack.name) {
@@ -205,7 +213,10 @@ fn record(calibration: &mut GraphCalibration, rows: &[Usable]) {
         let FamilySpeed { products, passes, .. } = family;
         (*products, *passes) = (rounded(*products), rounded(*passes));
     }
-    calibration.tf32_speed = rounded(calibration.tf32_speed);
+    let GraphCalibration { tf32_speed, vector_speed, narrow_pass_speed, untold_recurrent_speed, .. } = calibration;
+    for shared in [tf32_speed, vector_speed, narrow_pass_speed, untold_recurrent_speed] {
+        *shared = rounded(*shared);
+    }
     calibration.rows = drawn(&rows.iter().collect::<Vec<_>>());
 }
 

@@ -53,4 +53,6 @@ pub use scoring::{
 pub use training_rows::TrainingPredictor;
 
 /// tmp
-pub fn tmp_gnmt() -> cutplane_graph::ModelGraph { training_rows::tmp_gnmt() }
+pub fn tmp_gnmt() -> cutplane_graph::ModelGraph {
+    training_rows::tmp_gnmt()
+}

@@ -12,7 +12,7 @@ use thiserror::Error;
 pub enum ZooError {
     /// Neither a built-in model nor a path.
     #[error(
-        "'{argument}' is neither a built-in model nor a file: built in are {known}; or give the path of a Hugging Face config.json"
+        "'{argument}' is neither a built-in model nor a file: built in are {known}; or give the path of a Hugging Face config.json or of an ONNX file"
     )]
     UnknownModel {
         /// What was given.
@@ -89,6 +89,16 @@ pub enum ZooError {
         path: PathBuf,
         /// What is wrong.
         source: DeviceGraphError,
+    },
+    /// An ONNX graph that cannot be read.
+    #[error("{origin}: node {node}: {problem}")]
+    Onnx {
+        /// The file.
+        origin: String,
+        /// Name and operator of the node, or the part of the file.
+        node: String,
+        /// What is wrong, and the remedy.
+        problem: String,
     },
     /// A placement workload whose parts do not make a problem.
     #[error("{origin}: {source}")]

@@ -21,6 +21,7 @@ mod cluster;
 mod error;
 mod huggingface;
 mod limits;
+mod onnx;
 mod placement;
 mod recipe;
 pub mod recurrent;
@@ -28,6 +29,7 @@ mod source;
 pub mod topology;
 pub mod transformer;
 pub mod vision;
+pub mod weights;
 
 pub use builtin::{BuiltInModel, Family, built_in_models};
 
@@ -36,8 +38,9 @@ pub use cluster::{
 };
 pub use error::ZooError;
 pub use huggingface::hugging_face_types;
+pub use onnx::{OnnxModel, OnnxOptions, onnx_from_bytes, onnx_operators, read_onnx};
 pub use placement::{placement_from_str, read_placement};
-pub use source::{build, source_from_argument};
+pub use source::{build, onnx_source, source_from_argument};
 
 /// A small public-domain English text to train on, ASCII; `data/README.md` says what it is.
 pub const DEFAULT_TEXT: &str = include_str!("../data/text.txt");

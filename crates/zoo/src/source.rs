@@ -1,5 +1,6 @@
 //! From an argument to a model source, and from a source to a graph.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cutplane_graph::{ModelGraph, ModelSource, Overrides};
@@ -8,6 +9,7 @@ use crate::builtin;
 use crate::error::ZooError;
 use crate::huggingface;
 use crate::limits::field_error;
+use crate::onnx::{OnnxOptions, read_onnx};
 use crate::recipe;
 
 /// Largest `config.json` that is read, bytes; real ones have a few kilobytes.
@@ -28,10 +30,15 @@ pub fn build(source: &ModelSource) -> Result<ModelGraph, ZooError> {
             let origin = "config.json";
             recipe::graph(huggingface::recipe(origin, config)?, origin, overrides, *sequence_length)
         }
+        ModelSource::Onnx { path, dims, loss, sequence_length } => {
+            let sequence_length = Some(*sequence_length);
+            let options = OnnxOptions { sequence_length, dims: dims.clone(), loss: *loss, ..OnnxOptions::default() };
+            read_onnx(Path::new(path), &options).map(|found| found.graph)
+        }
     }
 }
 
-/// Reads what a user wrote: a built-in name, the path of a `config.json`, or of a folder that holds one. A name wins
+/// Reads what a user wrote: a built-in name, the path of a `config.json`, of a folder that holds one, or of an ONNX file. A name wins
 /// over a path; `./gpt2` is always a path. Without a sequence length, a built-in model has its default, and a file the
 /// length of its position table.
 ///
@@ -50,6 +57,13 @@ pub fn source_from_argument(
         return Ok(ModelSource::BuiltIn { name: argument.to_owned(), overrides, sequence_length });
     }
     let path = config_path(argument)?;
+    if is_onnx(&path) {
+        if overrides.is_empty() {
+            return onnx_source(&path, sequence_length, BTreeMap::new());
+        }
+        let (problem, remedy) = ("cannot be replaced in an ONNX file", "change the model and export it again");
+        return Err(field_error(argument, "(sizes)", problem.to_owned(), remedy));
+    }
     let origin = path.display().to_string();
     let json = |source| ZooError::Json { origin: origin.clone(), source };
     let config = serde_json::from_str(&read_text(&path)?).map_err(json)?;
@@ -58,6 +72,29 @@ pub fn source_from_argument(
     let sequence_length = sequence_length.unwrap_or_else(|| recipe.context());
     recipe.check(&origin, sequence_length)?;
     Ok(ModelSource::HuggingFace { config, overrides, sequence_length })
+}
+
+/// Whether a path is that of an ONNX file.
+fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// An ONNX file to train: the cross-entropy of its first output is added, unless that is a loss already. `dims` are the
+/// lengths of single axes, see [`OnnxOptions::dims`]; without a sequence length, no other axis may be open.
+///
+/// # Errors
+/// As [`read_onnx`].
+pub fn onnx_source(
+    path: &Path,
+    sequence_length: Option<u64>,
+    dims: BTreeMap<String, u64>,
+) -> Result<ModelSource, ZooError> {
+    let options = OnnxOptions { sequence_length, dims, loss: true, ..OnnxOptions::default() };
+    let graph = read_onnx(path, &options)?.graph;
+    let ids = graph.inputs().map(|id| &graph.value(id).ty).find(|ty| !ty.dtype.is_float() && !ty.dims.is_empty());
+    let sequence_length = sequence_length.unwrap_or_else(|| ids.map_or(1, |ty| ty.dims[0]));
+    let path = path.display().to_string();
+    Ok(ModelSource::Onnx { path, dims: options.dims, loss: true, sequence_length })
 }
 
 fn config_path(argument: &str) -> Result<PathBuf, ZooError> {

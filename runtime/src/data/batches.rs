@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 
-use cutplane_graph::{Dtype, IGNORED_TARGET, InputRole, ModelGraph, OpKind, ValueId};
+use cutplane_graph::{InputRole, ModelGraph, OpKind, ValueId};
 
+use super::dense::{self, Number};
 use super::error::DataError;
 use super::random::{SplitMix, shuffled};
+use super::roles::{Input, Spans, check_vocabulary, smallest_vocabulary, token_vocab};
+use super::sample::{Sample, row};
 use super::text::TextData;
-use crate::tensor::{HostData, HostTensor};
+use crate::tensor::HostTensor;
+
+/// Samples of an epoch of a model that reads no tokens.
+const DENSE_EPOCH: u64 = 4096;
+/// Windows of the text that is made up for a model.
+const SYNTHETIC_WINDOWS: usize = 1024;
 
 /// Deals out the samples of a text, step by step.
 ///
@@ -15,38 +23,33 @@ use crate::tensor::{HostData, HostTensor};
 /// position once. Position `p` of step `t` is sample number `t B + p` of an endless row of epochs, each shuffled anew from
 /// the seed (`B` = global batch). What the model's inputs get, by role:
 /// - tokens: the window; with a masked-token input in the graph, its masked version;
-/// - next tokens: the window moved by one;
+/// - next tokens: the window moved by one; previous tokens: the window moved back by one;
+/// - decoder tokens: the `t` tokens after the window, and next tokens are then the ones after those;
+/// - classes: the token after the window;
+/// - characters: the bytes of each token in ELMo's way, of a model with at least 261 characters;
 /// - token types: 0 in the first half, 1 in the second, as a pair of sentences of which the second follows the first;
 /// - masked tokens (Devlin et al. 2019, section 3.1): exactly as many positions as the loss counts, chosen at random,
 ///   hold the original token and all others -100; of the chosen inputs 80% become the mask token, 10% a random token
 ///   and 10% stay.
+///
+/// [`Batches::synthetic`] makes samples up, for models that text cannot fill.
 #[derive(Clone, Debug)]
 pub struct Batches {
     data: Arc<TextData>,
     inputs: Vec<Input>,
-    sequence: usize,
+    spans: Spans,
     windows: u64,
     global_batch: u64,
     seed: u64,
     masked: Option<Masking>,
-}
-
-#[derive(Clone, Debug)]
-struct Input {
-    value: ValueId,
-    role: InputRole,
+    /// Classes to draw a sample's class from, when the samples are made up.
+    classes: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Masking {
     counted: usize,
     mask: i32,
-}
-
-/// One sample: the window, its successor, and the masked positions with what the model sees there.
-struct Sample<'a> {
-    window: &'a [i32],
-    masked: Vec<(usize, i32)>,
 }
 
 impl Batches {
@@ -56,19 +59,53 @@ impl Batches {
     /// [`DataError`]: a text shorter than a sample, a token beyond the vocabulary of an embedding or a loss, a graph
     /// input that text cannot fill, a global batch of zero.
     pub fn new(data: Arc<TextData>, model: &ModelGraph, global_batch: u64, seed: u64) -> Result<Self, DataError> {
-        if global_batch == 0 {
-            return Err(DataError::EmptyBatch);
+        let inputs = model.inputs().map(|value| Input::of_text(model, value)).collect::<Result<Vec<_>, _>>()?;
+        if inputs.is_empty() {
+            return Err(DataError::Input { input: model.name().to_owned(), problem: "has no inputs".into() });
         }
-        let inputs = model.inputs().map(|value| text_input(model, value)).collect::<Result<Vec<_>, _>>()?;
-        let sequence = sequence_length(model, &inputs)?;
+        let spans = Spans::new(model, &inputs)?;
         check_vocabulary(&data, model, &inputs)?;
-        let (tokens, needed) = (data.tokens().len(), sequence + 1);
+        Self { classes: None, ..Self::dealing(data, model, inputs, spans, global_batch, seed)? }.checked()
+    }
+
+    /// Samples that are made up from the seed, of any model: tokens that follow from the token before with some chance,
+    /// pictures and features that are a pattern of the sample's class with noise, empty memories. There is something to be
+    /// learnt, and nothing to be known.
+    ///
+    /// # Errors
+    /// [`DataError`]: an input of no known role, inputs of different lengths, a global batch of zero.
+    pub fn synthetic(model: &ModelGraph, global_batch: u64, seed: u64) -> Result<Self, DataError> {
+        let inputs = model.inputs().map(|value| Input::made_up(model, value)).collect::<Result<Vec<_>, _>>()?;
+        let spans = Spans::new(model, &inputs)?;
+        let vocab = smallest_vocabulary(model, &inputs);
+        let data = TextData::synthetic(vocab, spans.sequence * SYNTHETIC_WINDOWS + spans.needed(), seed);
+        let classes = inputs.iter().filter(|input| input.role == InputRole::Classes).map(|input| input.below).min();
+        let batches = Self::dealing(Arc::new(data), model, inputs, spans, global_batch, seed)?;
+        Self { classes: Some(classes.unwrap_or(1)), ..batches }.checked()
+    }
+
+    fn dealing(
+        data: Arc<TextData>,
+        model: &ModelGraph,
+        inputs: Vec<Input>,
+        spans: Spans,
+        global_batch: u64,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let (tokens, needed) = (data.tokens().len(), spans.needed());
         if tokens < needed {
             return Err(DataError::TooShort { path: data.name().to_owned(), tokens, needed });
         }
         let masked = masking(&data, model, &inputs)?;
-        let windows = ((tokens - 1) / sequence) as u64;
-        Ok(Self { data, inputs, sequence, windows, global_batch, seed, masked })
+        let windows = match spans.sequence {
+            0 => DENSE_EPOCH,
+            sequence => ((tokens - needed) / sequence) as u64 + 1,
+        };
+        Ok(Self { data, inputs, spans, windows, global_batch, seed, masked, classes: None })
+    }
+
+    fn checked(self) -> Result<Self, DataError> {
+        if self.global_batch == 0 { Err(DataError::EmptyBatch) } else { Ok(self) }
     }
 
     /// Samples a step.
@@ -76,9 +113,9 @@ impl Batches {
         self.global_batch
     }
 
-    /// Tokens a sample.
+    /// Tokens a sample; 1 for a model that reads none.
     pub fn sequence_length(&self) -> usize {
-        self.sequence
+        self.spans.sequence.max(1)
     }
 
     /// Samples of an epoch: after so many samples the text begins anew, in another order.
@@ -86,28 +123,31 @@ impl Batches {
         self.windows
     }
 
-    /// The inputs among `wanted`, of shape `[count, s]`, for positions `first_position..first_position + count` of step
+    /// The inputs among `wanted`, with `count` samples each, for positions `first_position..first_position + count` of step
     /// `step`. Values that are no graph inputs are left out.
     pub fn inputs(&self, step: u64, first_position: u64, count: u64, wanted: &[ValueId]) -> Vec<(ValueId, HostTensor)> {
         let first = step * self.global_batch + first_position;
         let samples: Vec<Sample<'_>> = (first..first + count).map(|number| self.sample(number)).collect();
         let asked = self.inputs.iter().filter(|input| wanted.contains(&input.value));
-        asked.map(|input| (input.value, self.tensor(&samples, input.role))).collect()
+        asked.map(|input| (input.value, self.tensor(&samples, input))).collect()
     }
 
     fn sample(&self, number: u64) -> Sample<'_> {
         let (epoch, index) = (number / self.windows, number % self.windows);
-        let start = shuffled(index, self.windows, &[self.seed, epoch]) as usize * self.sequence;
-        let window = &self.data.tokens()[start..=start + self.sequence];
+        let index = shuffled(index, self.windows, &[self.seed, epoch]);
+        let start = index as usize * self.spans.sequence;
+        let tokens = &self.data.tokens()[start..start + self.spans.needed()];
+        let window = &tokens[self.spans.lead..self.spans.lead + self.spans.sequence];
         let masked = self.masked.map_or_else(Vec::new, |masking| self.mask(window, number, masking));
-        Sample { window, masked }
+        let class = self.classes.map(|classes| dense::class(self.seed, index, classes));
+        Sample { tokens, spans: self.spans, masked, class, key: [self.seed, index] }
     }
 
     fn mask(&self, window: &[i32], number: u64, masking: Masking) -> Vec<(usize, i32)> {
         let mut random = SplitMix::keyed(&[self.seed, number, 1]);
-        let mut positions: Vec<usize> = (0..self.sequence).collect();
+        let mut positions: Vec<usize> = (0..window.len()).collect();
         for chosen in 0..masking.counted {
-            let other = chosen + random.below((self.sequence - chosen) as u64) as usize;
+            let other = chosen + random.below((window.len() - chosen) as u64) as usize;
             positions.swap(chosen, other);
         }
         let replaced = |position: usize| match random.below(10) {
@@ -119,68 +159,15 @@ impl Batches {
         positions.into_iter().zip(shown).collect()
     }
 
-    fn tensor(&self, samples: &[Sample<'_>], role: InputRole) -> HostTensor {
-        let data = samples.iter().flat_map(|sample| self.row(sample, role)).collect();
-        HostTensor { shape: vec![samples.len(), self.sequence], data: HostData::I32(data) }
-    }
-
-    fn row(&self, sample: &Sample<'_>, role: InputRole) -> Vec<i32> {
-        let mut row = sample.window[..self.sequence].to_vec();
-        match role {
-            InputRole::NextTokens => return sample.window[1..].to_vec(),
-            InputRole::TokenTypes => return (0..self.sequence).map(|i| i32::from(i >= self.sequence / 2)).collect(),
-            InputRole::MaskedTokens => {
-                let original = std::mem::replace(&mut row, vec![IGNORED_TARGET; self.sequence]);
-                sample.masked.iter().for_each(|(position, _)| row[*position] = original[*position]);
+    fn tensor(&self, samples: &[Sample<'_>], input: &Input) -> HostTensor {
+        let shape: Vec<usize> = std::iter::once(samples.len()).chain(input.dims.iter().copied()).collect();
+        match Number::of(input.role) {
+            Some(number) => {
+                HostTensor::f32(shape, samples.iter().flat_map(|sample| number.row(sample, input)).collect())
             }
-            _ => sample.masked.iter().for_each(|(position, shown)| row[*position] = *shown),
-        }
-        row
-    }
-}
-
-fn text_input(model: &ModelGraph, value: ValueId) -> Result<Input, DataError> {
-    let facts = model.value(value);
-    let refuse = |problem: String| Err(DataError::Input { input: facts.name.clone(), problem });
-    let role = match facts.role {
-        Some(role) if role != InputRole::Features => role,
-        _ => return refuse("takes dense features".into()),
-    };
-    if !(facts.ty.batched && facts.ty.dims.len() == 1 && facts.ty.dtype == Dtype::I32) {
-        return refuse(format!("has the type {}", facts.ty));
-    }
-    Ok(Input { value, role })
-}
-
-fn sequence_length(model: &ModelGraph, inputs: &[Input]) -> Result<usize, DataError> {
-    let length = |input: &Input| model.value(input.value).ty.dims[0];
-    let Some(first) = inputs.first() else {
-        return Err(DataError::Input { input: model.name().to_owned(), problem: "has no inputs".into() });
-    };
-    match inputs.iter().find(|input| length(input) != length(first)) {
-        None => Ok(length(first) as usize),
-        Some(other) => {
-            let problem = format!("is {} tokens long, another {}", length(other), length(first));
-            Err(DataError::Input { input: model.value(other.value).name.clone(), problem })
+            None => HostTensor::i32(shape, samples.iter().flat_map(|sample| row(sample, input, &self.data)).collect()),
         }
     }
-}
-
-/// Every operator that looks a token up or predicts it must know all ids that the data can give.
-fn check_vocabulary(data: &TextData, model: &ModelGraph, inputs: &[Input]) -> Result<(), DataError> {
-    let masks = inputs.iter().any(|input| input.role == InputRole::MaskedTokens);
-    // Masking also draws random tokens of the whole vocabulary, and the mask token.
-    let mask = data.mask(token_vocab(model, inputs)).map_or(0, |id| id as u64);
-    let drawn = if masks { mask.max(data.vocab() - 1) } else { 0 };
-    let largest = data.tokens().iter().copied().max().map_or(0, |id| id.max(0) as u64).max(drawn);
-    let users = inputs.iter().filter(|input| input.role != InputRole::TokenTypes);
-    for op in users.flat_map(|input| model.value(input.value).consumers.iter().map(|op| model.op(*op))) {
-        let (OpKind::Embedding { vocab, .. } | OpKind::CrossEntropy { classes: vocab, .. }) = op.kind else { continue };
-        if largest >= vocab {
-            return Err(DataError::Vocabulary { path: data.name().to_owned(), largest, owner: op.name.clone(), vocab });
-        }
-    }
-    Ok(())
 }
 
 fn masking(data: &TextData, model: &ModelGraph, inputs: &[Input]) -> Result<Option<Masking>, DataError> {
@@ -198,20 +185,9 @@ fn masking(data: &TextData, model: &ModelGraph, inputs: &[Input]) -> Result<Opti
     Ok(Some(Masking { counted, mask }))
 }
 
-/// Rows of the table that looks the tokens up.
-fn token_vocab(model: &ModelGraph, inputs: &[Input]) -> u64 {
-    let tokens = inputs.iter().filter(|input| input.role == InputRole::Tokens);
-    let readers = tokens.flat_map(|input| &model.value(input.value).consumers);
-    let rows = readers.filter_map(|op| match model.op(*op).kind {
-        OpKind::Embedding { vocab, .. } => Some(vocab),
-        _ => None,
-    });
-    rows.min().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use cutplane_graph::{ModelGraphBuilder, TensorType, WeightLayout};
+    use cutplane_graph::{Dtype, IGNORED_TARGET, ModelGraphBuilder, TensorType, WeightLayout};
     use proptest::prelude::*;
 
     use super::*;

@@ -5,6 +5,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 use super::error::DataError;
+use super::random::SplitMix;
 
 /// The tokens of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct TextData {
     vocab: u64,
     mask: Option<i32>,
     bytes: bool,
+    /// The vocabulary's strings, where there is a tokenizer.
+    pieces: Vec<String>,
 }
 
 impl TextData {
@@ -40,7 +43,7 @@ impl TextData {
 
     fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, DataError> {
         let tokens = bytes.iter().copied().map(i32::from).collect();
-        Self { name: name.to_owned(), tokens, vocab: 256, mask: None, bytes: true }.checked()
+        Self { name: name.to_owned(), tokens, vocab: 256, mask: None, bytes: true, pieces: Vec::new() }.checked()
     }
 
     /// The tokens that a Hugging Face `tokenizer.json` makes of `text`, special tokens left out.
@@ -57,7 +60,23 @@ impl TextData {
         let mask = ["[MASK]", "<mask>"].iter().find_map(|token| tokenizer.token_to_id(token));
         let vocab = tokenizer.get_vocab_size(true) as u64;
         let mask = mask.and_then(|id| i32::try_from(id).ok());
-        Self { name: name.to_owned(), tokens, vocab, mask, bytes: false }.checked()
+        let pieces = (0..vocab).map(|id| u32::try_from(id).ok().and_then(|id| tokenizer.id_to_token(id)));
+        let pieces = pieces.map(Option::unwrap_or_default).collect();
+        Self { name: name.to_owned(), tokens, vocab, mask, bytes: false, pieces }.checked()
+    }
+
+    /// `count` made-up tokens of a vocabulary; with three chances in four a token is the one before times five and three
+    /// more. The last token is the mask and does not occur.
+    pub(super) fn synthetic(vocab: u64, count: usize, seed: u64) -> Self {
+        let (below, mut random) = (vocab.saturating_sub(1).max(1), SplitMix::keyed(&[seed, vocab]));
+        let mut token = 0;
+        let mut next = || {
+            token = if random.below(4) == 0 { random.below(below) } else { (token * 5 + 3) % below };
+            i32::try_from(token).unwrap_or(i32::MAX)
+        };
+        let tokens = (0..count).map(|_| next()).collect();
+        let mask = i32::try_from(vocab.saturating_sub(1)).ok();
+        Self { name: "made-up samples".to_owned(), tokens, vocab: below, mask, bytes: false, pieces: Vec::new() }
     }
 
     fn checked(self) -> Result<Self, DataError> {
@@ -77,6 +96,16 @@ impl TextData {
     /// Size of the tokenizer's vocabulary: what `--vocab` of a model must reach. 256 for bytes.
     pub fn vocab(&self) -> u64 {
         self.vocab
+    }
+
+    /// The bytes of a token: of its string in the vocabulary, or the byte that it is, or its number.
+    pub(super) fn bytes_of(&self, token: i32) -> Vec<u8> {
+        let piece = usize::try_from(token).ok().and_then(|id| self.pieces.get(id));
+        match piece {
+            Some(piece) => piece.clone().into_bytes(),
+            None if self.bytes => u8::try_from(token).into_iter().collect(),
+            None => token.to_le_bytes().to_vec(),
+        }
     }
 
     /// The token that stands for a masked one in a model of `vocab` tokens: the tokenizer's `[MASK]` or `<mask>`; else the

@@ -8,5 +8,6 @@ static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
 mod card;
 mod equality;
 mod failures;
+mod families;
 mod plans;
 mod timelines;

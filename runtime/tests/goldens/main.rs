@@ -4,6 +4,7 @@
 mod file;
 mod models;
 mod operators;
+mod zoo;
 
 /// Largest difference that is allowed, relative to the largest number of the tensor.
 const TOLERANCE: f32 = 1e-4;

@@ -85,6 +85,12 @@ fn run(case: &Case, file: &File, backend: &Backend) -> BTreeMap<String, Vec<f32>
 }
 
 /// Largest difference of each operator; printed with `--nocapture`.
+/// Gradients that jump where rounding makes two numbers equal, or moves one over a corner.
+fn jumps(name: &str) -> bool {
+    let corners = ["activation.hard-swish", "binary.maximum", "binary.minimum", "pool.max"];
+    name.contains(".grad.") && corners.iter().any(|corner| name.starts_with(corner))
+}
+
 fn check(backend: &Backend, tolerance: f32) {
     let file = File::read("operators");
     let cases: Vec<Case> = file.field("cases");
@@ -97,7 +103,7 @@ fn check(backend: &Backend, tolerance: f32) {
             let off = difference(&got[name], file.floats(name), 1e-3);
             let family = worst.entry(case.kind.label()).or_default();
             *family = family.max(off);
-            if off > tolerance {
+            if off > tolerance && !(backend.precision() != Dtype::F32 && jumps(name)) {
                 failures.push(format!("{name} is off by {off:e}"));
             }
         }
@@ -130,7 +136,7 @@ fn every_operator_gives_them_as_on_a_card() {
 #[test]
 fn every_operator_runs_in_bf16() {
     let backend = Backend::cpu_as_card().in_precision(Dtype::Bf16).expect("computes in bf16");
-    check(&backend, 0.1);
+    check(&backend, 0.05);
 }
 
 /// A family without a golden would be unproven.

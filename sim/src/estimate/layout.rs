@@ -107,6 +107,15 @@ impl Precision {
         }
     }
 
+    /// The arithmetic of what stands before and behind the layers: embedding, head and loss are not computed in 8 bits.
+    #[must_use]
+    pub const fn outside_of_layers(self) -> Self {
+        match self {
+            Self::Fp8 => Self::Bf16,
+            other => other,
+        }
+    }
+
     /// Whether weights have a separate f32 master copy.
     pub const fn is_mixed(self) -> bool {
         matches!(self, Self::AmpF16 | Self::Bf16 | Self::Fp8)
@@ -217,6 +226,9 @@ pub struct Layout {
     pub stage_split: Option<Vec<u64>>,
     /// Update rule.
     pub optimizer: Optimizer,
+    /// Whether the parameters are frozen and only small adapters are trained (Hu et al. 2022): no gradients of weights, none to
+    /// exchange, nothing to update.
+    pub frozen: bool,
 }
 
 impl Default for Layout {
@@ -242,6 +254,7 @@ impl Default for Layout {
             offload: Offload::default(),
             stage_split: None,
             optimizer: Optimizer::AdamW,
+            frozen: false,
         }
     }
 }

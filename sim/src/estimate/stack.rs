@@ -25,6 +25,8 @@ pub enum Trait {
     Prefetches,
     /// A pipeline rank waits for its neighbours at every exchange.
     BlockingPipeline,
+    /// Messages between interleaved stages travel beside computation.
+    OverlapsMessages,
     /// Pipeline messages are cut over the tensor-parallel ranks and gathered behind the wire (Narayanan et al. 2021, section
     /// 4.1).
     ScatterGather,
@@ -80,6 +82,9 @@ pub struct Stack {
     pub accumulated_bytes: f64,
     /// Share of the tensor-parallel collectives of the backward pass that hides behind products of weight gradients.
     pub tensor_overlap: f64,
+    /// Share of the tensor-parallel collectives that hides behind their own product, cut in pieces (Transformer Engine's user
+    /// buffers).
+    pub pipelined_overlap: f64,
     /// Share of the time of gathering and scattering shards that nothing hides.
     pub exposed_shards: f64,
     /// Bandwidth at which a rank's shards of parameters are gathered and scattered at most, GB/s: flattening, copies, calls that
@@ -120,6 +125,7 @@ impl Default for Stack {
             gradient_bytes: 4.0,
             accumulated_bytes: 6.0,
             tensor_overlap: 0.0,
+            pipelined_overlap: 0.0,
             exposed_shards: 0.0,
             shard_gb_per_s: f64::INFINITY,
             broadcast_ms: 0.0,

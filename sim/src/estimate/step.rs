@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::chunks::held;
 use super::error::EstimateError;
-use super::layout::{AttentionKernel, Layout, Precision, Recompute};
+use super::layout::{AttentionKernel, Layout, PipelineSchedule, Precision, Recompute};
 use super::mesh::Mesh;
 use super::model::FoldedModel;
 use super::pipeline::{Hop, StageTime, stage_ends};
@@ -101,7 +101,7 @@ impl StepEstimate {
 }
 
 /// What decides the price of a block.
-type PriceKey = (u64, u64, u64, u64, [bool; 2], Precision, AttentionKernel);
+type PriceKey = (u64, u64, u64, u64, [bool; 3], Precision, AttentionKernel);
 
 /// Estimates many layouts of one model on one cluster: prices of layers are kept.
 #[derive(Debug)]
@@ -150,7 +150,10 @@ impl<'a> Estimator<'a> {
         let slowdown = self.stack.sustained_slowdown;
         let pricer = Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown };
         let hop = self.hop_seconds(&pricer);
-        let exchange = if layout.pp > 1 && self.stack.has(Trait::BlockingPipeline) { hop } else { 0.0 };
+        let interleaved = layout.schedule == PipelineSchedule::Interleaved && layout.vpp > 1;
+        let waits =
+            self.stack.has(Trait::BlockingPipeline) && !(interleaved && self.stack.has(Trait::OverlapsMessages));
+        let exchange = if layout.pp > 1 && waits { hop } else { 0.0 };
         let context = Context { prices: self.prices(&pricer), pricer, exchange };
         let stages: Vec<Stage> = held.iter().map(|held| self.stage(&context, held)).collect();
         Ok(self.compose(&context, &stages, hop - exchange))
@@ -180,11 +183,14 @@ impl<'a> Estimator<'a> {
 
     /// Prices of one instance of each block.
     fn prices(&self, pricer: &Pricer<'_>) -> Rc<[Passes]> {
-        let Layout { micro_batch, tp, cp, ep, sequence_parallel, whole_experts, precision, attention, .. } =
+        let Layout { micro_batch, tp, cp, ep, sequence_parallel, whole_experts, frozen, precision, attention, .. } =
             *pricer.layout;
-        let key = (micro_batch, tp, cp, ep, [sequence_parallel, whole_experts], precision, attention);
+        let key = (micro_batch, tp, cp, ep, [sequence_parallel, whole_experts, frozen], precision, attention);
         let mut known = self.prices.borrow_mut();
+        // Outside of the layers products stay in 16 bits.
+        let outside = Layout { precision: pricer.layout.precision.outside_of_layers(), ..pricer.layout.clone() };
         let block = |block: &super::Block| {
+            let pricer = Pricer { layout: if block.is_layer { pricer.layout } else { &outside }, ..*pricer };
             block.operators.iter().fold(Passes::default(), |sum, operator| sum + pricer.operator(operator))
         };
         Rc::clone(known.entry(key).or_insert_with(|| self.model.blocks.iter().map(block).collect()))
@@ -252,8 +258,9 @@ impl<'a> Estimator<'a> {
             weight_gradient: passes.weight_gradient.device(),
         };
         let window = backward + exposed.backward;
-        let sync = gradient_sync(parameters, window, layout, &context.pricer.mesh, self.stack);
-        let (update, host) = optimizer_seconds(parameters, tensors, layout, self.gpu, self.stack);
+        let (trained, tensors) = if layout.frozen { (Parameters::default(), 0.0) } else { (parameters, tensors) };
+        let sync = gradient_sync(trained, window, layout, &context.pricer.mesh, self.stack);
+        let (update, host) = optimizer_seconds(trained, tensors, layout, self.gpu, self.stack);
         let host_wait = forward + backward - (passes.forward + passes.backward()).device();
         Stage { passes, exposed, host: host_wait, time, sync, optimizer: update.max(host) }
     }

@@ -69,6 +69,7 @@ pub(super) fn assemble(pieces: &Pieces, layout: &Layout, keeping: &Keeping) -> R
     Ok(Footprint {
         stages: stages.collect(),
         fragmentation: keeping.fragmentation.max(1.0),
+        cached: keeping.cached.max(keeping.fragmentation),
         context: keeping.context_bytes,
     })
 }
@@ -167,7 +168,7 @@ impl Stage<'_> {
     }
 
     fn state(&self, bytes: StateBytes) -> ModelState {
-        let numbers = self.numbers();
+        let (numbers, trained) = (self.numbers(), self.pieces.trained);
         let stage = self.layout.zero.stage;
         let dense = model_state(numbers.dense, bytes, stage, self.layout.shard_ranks());
         let copies = self.pieces.expert_replicas;
@@ -178,9 +179,9 @@ impl Stage<'_> {
         let experts = model_state(numbers.experts, bytes, stage, group);
         ModelState {
             weights: dense.weights + experts.weights,
-            gradients: dense.gradients + experts.gradients,
-            optimizer: self.offloaded(dense.optimizer + experts.optimizer),
-            during_step: dense.during_step + experts.during_step,
+            gradients: trained * (dense.gradients + experts.gradients),
+            optimizer: trained * self.offloaded(dense.optimizer + experts.optimizer),
+            during_step: trained * (dense.during_step + experts.during_step),
         }
     }
 
@@ -253,8 +254,9 @@ impl Stage<'_> {
         let copied = precision.is_mixed() && self.keeping.master == Master::InPlace;
         match zero {
             ZeroStage::Three if self.layout.shard_ranks() > 1 => {
-                let ends = Numbers { dense: self.outside(), experts: 0.0 }.dense;
-                (GATHERED_UNITS * unit + ends) * cast + unit * bytes.gradient
+                let ends = self.outside();
+                let live = (GATHERED_UNITS * unit + ends).min(self.keeping.live_numbers.unwrap_or(f64::INFINITY));
+                live * cast + unit.min(live) * bytes.gradient
             }
             _ if copied => (self.numbers().dense + self.numbers().experts) * cast,
             _ => 0.0,

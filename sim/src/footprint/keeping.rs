@@ -16,16 +16,34 @@ pub enum Master {
     Absent,
 }
 
+/// Modules of a layer whose outputs are dropped and computed again, each on its own (Megatron-Core's
+/// `--recompute-modules`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Recomputed {
+    /// Norms.
+    pub norms: bool,
+    /// The function between the feed-forward products.
+    pub activations: bool,
+    /// The feed-forward layer, from its input.
+    pub feed_forward: bool,
+}
+
+impl Recomputed {
+    /// None.
+    pub const NOTHING: Self = Self { norms: false, activations: false, feed_forward: false };
+}
+
 /// Memory traits of a training framework. A trait is a fact of the framework's code, or a constant with its unit;
 /// [`Keeping::source`] says where the constants come from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Keeping {
     /// Name.
     pub name: &'static str,
-    /// Whether training drops out residuals and attention: masks of a byte an element are kept.
+    /// Whether training drops out residuals and attention: masks of a byte an element are kept, and of scores that are
+    /// written to memory the softmax, a mask and the dropped product.
     pub dropout: bool,
-    /// Whether scores that are written to memory are dropped out too: the softmax, a mask and the dropped product stay.
-    pub attention_dropout: bool,
+    /// Modules of a layer that are computed again on their own.
+    pub recomputed: Recomputed,
     /// Whether fused attention works on another order of axes than the layers do, so that its output is kept twice when
     /// there is more than one sample (FlashAttention 2 in Transformer Engine).
     pub copies_fused_output: bool,
@@ -51,8 +69,13 @@ pub struct Keeping {
     pub pipeline_messages: f64,
     /// Workspaces of libraries, bytes.
     pub workspace_bytes: f64,
-    /// Bytes that the allocator reserves for a byte in tensors: sizes are rounded up and blocks are split.
+    /// Numbers that are gathered at once at most where every rank owns a shard of the weights; no bound where absent.
+    pub live_numbers: Option<f64>,
+    /// Bytes that the allocator cannot do without for a byte in tensors: sizes are rounded up and blocks are split.
     pub fragmentation: f64,
+    /// Bytes that the allocator holds in the end for a byte in tensors at the peak: blocks that are free, which it gives
+    /// back before it runs out.
+    pub cached: f64,
     /// Bytes that the driver counts besides the allocator's: context, kernels, communication library.
     pub context_bytes: f64,
     /// Where the constants come from.
@@ -69,7 +92,7 @@ impl Keeping {
     pub const MEGATRON_CORE: Self = Self {
         name: "Megatron-Core",
         dropout: false,
-        attention_dropout: false,
+        recomputed: Recomputed::NOTHING,
         copies_fused_output: true,
         loss_bytes_per_logit: 6.0,
         vocabulary_multiple: 128,
@@ -81,39 +104,34 @@ impl Keeping {
         bucket_bytes: 0.0,
         pipeline_messages: 4.0,
         workspace_bytes: 2.0 * 8.125 * MIB + 4.0 * MIB,
-        fragmentation: 1.06,
-        context_bytes: 1_024.0 * MIB,
+        live_numbers: None,
+        fragmentation: 1.03,
+        cached: 1.06,
+        context_bytes: 600.0 * MIB,
         source: "facts of the code; fragmentation and context assumed",
     };
 
-    /// Megatron-LM before its core: dropout, gradients accumulated in 32 bits.
-    pub const MEGATRON_LM: Self = Self {
-        name: "Megatron-LM",
-        dropout: true,
-        attention_dropout: true,
-        copies_fused_output: false,
-        f16_gradient_bytes: 4.0,
-        casts_gradients: false,
-        ..Self::MEGATRON_CORE
-    };
+    /// Megatron-LM before its core: dropout; f16 gradients are cast to 32 bits for the optimizer's step.
+    pub const MEGATRON_LM: Self =
+        Self { name: "Megatron-LM", dropout: true, copies_fused_output: false, ..Self::MEGATRON_CORE };
 
-    /// DeepSpeed's engine: 16-bit gradients, reduce and gather buckets of 5e8 numbers where state is sharded.
+    /// DeepSpeed's engine: 16-bit gradients; of sharded weights at most 1e9 numbers are whole at once (its default
+    /// `stage3_max_live_parameters`).
     pub const DEEPSPEED: Self = Self {
         name: "DeepSpeed",
         bf16_gradient_bytes: 2.0,
-        f16_gradient_bytes: 2.0,
-        casts_gradients: true,
         vocabulary_multiple: 1,
+        live_numbers: Some(1e9),
         ..Self::MEGATRON_LM
     };
 
-    /// PyTorch FSDP with mixed precision: 32-bit shards, 16-bit whole units, no dropout.
+    /// PyTorch FSDP with mixed precision: 32-bit shards, 16-bit whole units, no dropout; a fused loss reads 16-bit logits
+    /// and writes their gradients in their place (llm-foundry).
     pub const PYTORCH_FSDP: Self = Self {
         name: "PyTorch FSDP",
         dropout: false,
-        attention_dropout: false,
         copies_fused_output: false,
-        loss_bytes_per_logit: 12.0,
+        loss_bytes_per_logit: 6.0,
         vocabulary_multiple: 1,
         master: Master::InPlace,
         bf16_gradient_bytes: 4.0,
@@ -122,11 +140,12 @@ impl Keeping {
         ..Self::MEGATRON_CORE
     };
 
-    /// PyTorch DDP, eager, with autocast: gradients are copied into buckets.
+    /// PyTorch DDP, eager, with autocast: gradients are copied into buckets; the loss keeps 32-bit logits, their logarithms
+    /// of the softmax, and a gradient.
     pub const PYTORCH_DDP: Self = Self {
         name: "PyTorch DDP",
         dropout: true,
-        attention_dropout: true,
+        loss_bytes_per_logit: 10.0,
         bucket_share: 1.0,
         pipeline_messages: 2.0,
         ..Self::PYTORCH_FSDP
@@ -137,7 +156,7 @@ impl Keeping {
     pub const PAPER: Self = Self {
         name: "paper accounting",
         dropout: true,
-        attention_dropout: true,
+        recomputed: Recomputed::NOTHING,
         copies_fused_output: false,
         loss_bytes_per_logit: 0.0,
         vocabulary_multiple: 1,
@@ -149,7 +168,9 @@ impl Keeping {
         bucket_bytes: 0.0,
         pipeline_messages: 0.0,
         workspace_bytes: 0.0,
+        live_numbers: None,
         fragmentation: 1.0,
+        cached: 1.0,
         context_bytes: 0.0,
         source: "definition",
     };

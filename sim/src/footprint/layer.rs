@@ -2,7 +2,7 @@
 
 use super::keeping::Keeping;
 use super::shape::{ExpertShape, TransformerShape};
-use crate::estimate::{AttentionKernel, Layout};
+use crate::estimate::{AttentionKernel, Layout, Precision};
 
 /// 16-bit numbers of the hidden width that a token of a mixture of experts keeps on the rank that it comes from, besides
 /// the input and output of its norm: what is sent, gathered and put together again. Fitted together with
@@ -69,6 +69,8 @@ struct Kept<'a> {
     fused: bool,
     several_samples: bool,
     element: f64,
+    /// Bytes of a value that only a product reads: quantised where products are.
+    operand: f64,
     tp: f64,
     expert_tp: f64,
     /// Ranks that share the tokens outside of tensor-parallel regions.
@@ -85,8 +87,9 @@ impl<'a> Kept<'a> {
             fused: layout.attention == AttentionKernel::Flash,
             several_samples: layout.micro_batch > 1,
             element: layout.precision.activation_bytes() as f64,
+            operand: if layout.precision == Precision::Fp8 { 1.0 } else { layout.precision.activation_bytes() as f64 },
             tp,
-            expert_tp: own.unwrap_or(layout.tp).max(1) as f64,
+            expert_tp: own.unwrap_or(layout.expert_tp()).max(1) as f64,
             sharers: if layout.sequence_parallel { tp } else { 1.0 },
         }
     }
@@ -100,21 +103,24 @@ impl<'a> Kept<'a> {
     fn normed(&self, rows: f64) -> f64 {
         let values = rows * self.shape.hidden as f64 / self.sharers;
         let mask = if self.keeping.dropout { values } else { 0.0 };
-        2.0 * self.residual(rows) + mask + 8.0 * rows / self.sharers
+        let output = if self.keeping.recomputed.norms { 0.0 } else { self.operand * values };
+        self.residual(rows) + output + mask + 8.0 * rows / self.sharers
     }
 
     /// `[all, core]` of an attention of `rows` queries to `keys` tokens, of which the micro-batch has `key_rows`.
     fn attention(&self, rows: f64, keys: f64, key_rows: f64) -> [f64; 2] {
         let (queries, pairs) = (self.shape.query_width(), 2.0 * self.shape.key_width());
         let projected = self.element * (rows * queries + key_rows * pairs) / self.tp;
-        let output = self.element * rows * queries / self.tp;
+        // The kernel keeps its output; a product of lower precision keeps its own copy of it.
+        let quantised = if self.operand < self.element { self.operand } else { 0.0 };
+        let output = (self.element + quantised) * rows * queries / self.tp;
         let heads = rows * self.shape.heads as f64 / self.tp;
         let (core, beside) = if self.fused {
             let copy = if self.keeping.copies_fused_output && self.several_samples { output } else { 0.0 };
             (0.0, 4.0 * heads + copy)
         } else {
             let scores = heads * keys;
-            let dropped = if self.keeping.attention_dropout { (1.0 + self.element) * scores } else { 0.0 };
+            let dropped = if self.keeping.dropout { (1.0 + self.element) * scores } else { 0.0 };
             (self.element * scores + dropped, 0.0)
         };
         [self.normed(rows) + projected + output + core + beside, core]
@@ -122,7 +128,11 @@ impl<'a> Kept<'a> {
 
     /// Output of the first products and of the activation of a feed-forward layer.
     fn feed_forward(&self, rows: f64, width: f64, ranks: f64) -> f64 {
-        self.element * rows * width * (self.shape.gates() + 1.0) / ranks
+        if self.keeping.recomputed.feed_forward {
+            return 0.0;
+        }
+        let output = if self.keeping.recomputed.activations { 0.0 } else { self.operand };
+        rows * width * (self.element * self.shape.gates() + output) / ranks
     }
 
     /// A mixture of experts: every token goes to `top_k` experts, and to all ranks that share one of them.
@@ -141,6 +151,6 @@ impl<'a> Kept<'a> {
         let width = self.shape.experts.map_or(self.shape.ffn_hidden as f64, |experts| {
             (experts.ffn_hidden * experts.top_k) as f64 * self.tp / self.sharers
         });
-        self.feed_forward(rows, width, self.tp) + 2.0 * self.residual(rows)
+        self.element * rows * width * (self.shape.gates() + 1.0) / self.tp + 2.0 * self.residual(rows)
     }
 }

@@ -21,6 +21,7 @@
 //! ```
 
 mod assemble;
+mod counter;
 mod keeping;
 mod layer;
 mod parts;
@@ -33,7 +34,8 @@ mod walk;
 mod tests;
 
 pub use assemble::in_flight;
-pub use keeping::{Keeping, Master};
+pub use counter::Counter;
+pub use keeping::{Keeping, Master, Recomputed};
 pub use layer::{Tokens, layer_bytes};
 pub use parts::{Footprint, Moment, Parts, StageFootprint, Verdict};
 pub use shape::{ExpertShape, Form, TransformerShape};

@@ -109,8 +109,10 @@ impl StageFootprint {
 pub struct Footprint {
     /// The stages, first to last; at least one.
     pub stages: Vec<StageFootprint>,
-    /// Bytes that the framework's allocator reserves for each byte that tensors hold at the peak.
+    /// Bytes that the framework's allocator cannot do without for each byte that tensors hold at the peak.
     pub fragmentation: f64,
+    /// Bytes that it holds in the end for each such byte, when there is room.
+    pub cached: f64,
     /// Bytes that the driver counts besides: the context of the device, kernels, buffers of the communication library.
     pub context: f64,
 }
@@ -151,12 +153,12 @@ impl Footprint {
 
     /// Bytes that the allocator has reserved by then (`max_memory_reserved`).
     pub fn reserved(&self) -> Bytes {
-        bytes(self.fullest().parts.total() * self.fragmentation)
+        bytes(self.fullest().parts.total() * self.cached)
     }
 
     /// Bytes that the driver reports for the fullest device (`nvidia-smi`).
     pub fn device(&self) -> Bytes {
-        bytes(self.fullest().parts.total() * self.fragmentation + self.context)
+        bytes(self.fullest().parts.total() * self.cached + self.context)
     }
 
     /// Bytes that tensors may hold on a device of `capacity` bytes before it runs out.

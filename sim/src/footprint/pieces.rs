@@ -33,6 +33,8 @@ pub(super) struct Pieces {
     pub(super) loss: f64,
     /// Bytes of a value between two layers.
     pub(super) message: f64,
+    /// Share of the numbers that have gradients and optimizer state.
+    pub(super) trained: f64,
     /// Ranks that hold equal copies of an expert.
     pub(super) expert_replicas: u64,
 }
@@ -62,6 +64,7 @@ pub(super) fn of_transformer(shape: &TransformerShape, layout: &Layout, keeping:
         tied: if shape.tied { counting.table() } else { 0.0 },
         loss: last_rows * words * loss_bytes(layout.precision, keeping),
         message,
+        trained: shape.trained,
         expert_replicas: expert_replicas(layout, counting.expert_tensor_parallel()),
     }
 }

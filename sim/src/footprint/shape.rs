@@ -68,6 +68,9 @@ pub struct TransformerShape {
     pub tied: bool,
     /// Experts, where there are any.
     pub experts: Option<ExpertShape>,
+    /// Share of the numbers that are trained: 1, or nearly 0 where small adapters are (Hu et al. 2021). The others have
+    /// weights, but neither gradients nor optimizer state.
+    pub trained: f64,
 }
 
 impl TransformerShape {
@@ -90,6 +93,7 @@ impl TransformerShape {
             learned_positions: true,
             tied: true,
             experts: None,
+            trained: 1.0,
         }
     }
 
@@ -137,7 +141,7 @@ impl Counting<'_> {
     /// Ranks that share one expert.
     pub(super) fn expert_tensor_parallel(&self) -> f64 {
         let own = self.shape.experts.and_then(|experts| experts.tensor_parallel);
-        own.unwrap_or(self.layout.tp).max(1) as f64
+        own.unwrap_or(self.layout.expert_tp()).max(1) as f64
     }
 
     /// One attention with its norm: queries, keys and values by columns, the output by rows.

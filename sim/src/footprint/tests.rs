@@ -140,7 +140,7 @@ fn a_walk_over_the_operators_agrees_with_the_count_of_a_transformer() {
     let graph = Decoder { layers: 4, hidden: 512, heads: 8, ffn_hidden: 2_048, vocab: 50_304, ..Decoder::gpt2() };
     let graph = graph.graph(1_024).expect("a graph");
     let shape = TransformerShape::gpt(4, 512, 8, 50_304, 1_024);
-    let keeping = Keeping { dropout: false, attention_dropout: false, ..Keeping::MEGATRON_CORE };
+    let keeping = Keeping { dropout: false, ..Keeping::MEGATRON_CORE };
     let base = Layout { micro_batch: 4, global_batch: 4, ..Layout::default() };
     for layout in [base.clone(), Layout { recompute: Recompute::Full, ..base.clone() }, Layout { pp: 2, ..base }] {
         let walked = of_model(&graph, &layout, &keeping).expect("fits together");

@@ -26,7 +26,8 @@ pub(super) fn pieces(graph: &ModelGraph, layout: &Layout, keeping: &Keeping) -> 
         tied: tied(graph, layout),
         loss: 0.0,
         message: last.map_or(0.0, |id| walk.size(graph.op(id).output)),
-        expert_replicas: expert_replicas(layout, layout.tp as f64),
+        trained: 1.0,
+        expert_replicas: expert_replicas(layout, layout.expert_tp() as f64),
     };
     let mut open = None;
     for id in graph.op_ids() {
@@ -149,10 +150,14 @@ impl<'a> Walk<'a> {
     fn numbers(&mut self, id: OpId, op: &Op) -> Numbers {
         let own = op.params.iter().filter(|param| self.counted_params.insert(**param));
         let numbers: f64 = own.map(|param| self.graph.param(*param).elements() as f64).sum();
-        let ranks = if self.split(id) == Split::Whole { 1.0 } else { self.layout.tp as f64 };
+        let whole = self.split(id) == Split::Whole;
+        let over = |ranks: u64| if whole { 1.0 } else { ranks as f64 };
         match op.kind {
-            OpKind::ExpertLinear(_) => Numbers { dense: 0.0, experts: numbers / (ranks * self.layout.ep as f64) },
-            _ => Numbers { dense: numbers / ranks, experts: 0.0 },
+            OpKind::ExpertLinear(_) => {
+                let ranks = over(self.layout.expert_tp()) * self.layout.ep as f64;
+                Numbers { dense: 0.0, experts: numbers / ranks }
+            }
+            _ => Numbers { dense: numbers / over(self.layout.tp), experts: 0.0 },
         }
     }
 
@@ -199,7 +204,7 @@ impl<'a> Walk<'a> {
             return (4.0 * rows * attention.heads as f64 / shards, 0.0);
         }
         let element = self.layout.precision.activation_bytes() as f64;
-        let each = if self.keeping.attention_dropout { 1.0 + 2.0 * element } else { element };
+        let each = if self.keeping.dropout { 1.0 + 2.0 * element } else { element };
         (0.0, each * self.graph.attention_scores(id, self.layout.micro_batch) as f64 / shards)
     }
 }

@@ -31,6 +31,8 @@ pub struct GradientGroup<'a> {
     pub exchange: Exchange,
     /// Bytes of a gradient on the wire.
     pub gradient_bytes: u64,
+    /// Deviation of the work in the replicas' batches over its mean: sentences of unequal length.
+    pub deviation: f64,
 }
 
 /// Bus of a device to its host where the fabric's innermost level is no bus: PCI Express 3 x16, bytes/s.
@@ -68,15 +70,19 @@ impl GradientGroup<'_> {
         let others = |ranks: f64| (ranks - 1.0) / ranks;
         // Sent and then received, one after the other.
         let among_devices = 2.0 * bytes * others(in_node) / self.bus(false);
-        match self.exchange {
-            Exchange::AllReduce(library) => time(Collective::AllReduce, bytes, group, self.fabric, &library).seconds,
+        let copied = match self.exchange {
+            Exchange::AllReduce(library) => {
+                let found = time(Collective::AllReduce, bytes, group, self.fabric, &library);
+                return found.seconds / stack.exchange_speed;
+            }
             Exchange::HostServer => {
                 let host = replicas * bytes / (stack.host_gb_per_s * 1e9);
-                2.0 * host.max(bytes / self.bus(true))
+                return 2.0 * host.max(bytes / self.bus(true) / stack.copy_speed);
             }
             Exchange::DeviceServers => among_devices,
             Exchange::MachineServers => among_devices + 2.0 * bytes * others(replicas / in_node) / self.card(),
-        }
+        };
+        copied / stack.copy_speed
     }
 
     /// Bytes a second between machines.
@@ -116,7 +122,7 @@ pub fn data_parallel(
     let group = parallel.group()?;
     let alone = parallel.replicas < 2 && parallel.exchange != Exchange::HostServer;
     let exposed = if alone { 0.0 } else { exposed(replica, parallel, &group, stack) };
-    let waited = stack.slowest_of(parallel.replicas);
+    let waited = stack.slowest_of(parallel.replicas, parallel.deviation);
     Ok(replica.backward_end * waited + exposed + replica.update + replica.fixed)
 }
 
@@ -124,7 +130,7 @@ fn exposed(replica: &Replica, parallel: &GradientGroup<'_>, group: &Group, stack
     let messages = buckets(&replica.gradients, parallel.gradient_bytes, stack.bucket_mb * 1e6);
     let (mut free, mut serial) = (0.0_f64, 0.0);
     for (ready, bytes) in messages {
-        let seconds = parallel.seconds(bytes, group, stack) / stack.exchange_speed;
+        let seconds = parallel.seconds(bytes, group, stack);
         free = free.max(ready) + seconds;
         serial += seconds;
     }

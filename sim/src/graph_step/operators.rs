@@ -130,6 +130,7 @@ impl Pricer<'_> {
             OpKind::AdditiveAttention(kind) => self.additive(op, kind.units),
             OpKind::Embedding { vocab, dim, .. } => self.embedding(op, *vocab, *dim),
             OpKind::BatchNorm(_) => self.batch_norm(op),
+            OpKind::CrossEntropy { .. } => self.cross_entropy(op),
             OpKind::Reshape(_) => (Charge::default(), Charge::default()),
             _ => {
                 let moved = self.moved(op).ok_or_else(|| GraphStepError::Operator {
@@ -169,8 +170,6 @@ impl Pricer<'_> {
             | OpKind::PrependTokens(_)
             | OpKind::Transpose(_)
             | OpKind::Concat(_) => [[y, y], [y, y]],
-            // Logits are 32-bit in the loss.
-            OpKind::CrossEntropy { .. } => [[3 * x, x], [2 * x, x]],
             OpKind::MeanSquaredError(_) => [[2 * x, 0], [2 * x, x]],
             _ => return None,
         })
@@ -184,6 +183,17 @@ impl Pricer<'_> {
             Mode::Evaluation => (self.pass([n, n]), Charge::default()),
             Mode::Training => (self.pass([2 * n, n]), self.pass([4 * n, n])),
         }
+    }
+
+    /// Logits are cast to 32 bits, normalised, picked and smoothed; each pass has its gradient. A compiler merges them.
+    fn cross_entropy(&self, op: &Op) -> Both {
+        let (logits, _) = self.extents(op);
+        let wide = 4 * logits / self.numerics.activation_bytes;
+        if self.stack.fused_pointwise {
+            return (self.pass([2 * logits, 0]), self.pass([logits, logits]));
+        }
+        let kernels = |charge: Charge| Charge { launches: 4.0, ..charge };
+        (kernels(self.pass([3 * wide, 2 * wide])), kernels(self.pass([5 * wide, 3 * wide])))
     }
 
     fn bias(&self, present: bool, n: u64) -> Both {
@@ -224,7 +234,12 @@ impl Pricer<'_> {
                 return self.unfolded(&shape, product);
             }
             let kernel = Kernel::Convolution(Convolution { product, ..shape });
-            self.product(&kernel) + self.turned(x + y)
+            let operands = match product {
+                Product::Forward => x,
+                Product::InputGradient => y,
+                Product::WeightGradient => x + y,
+            };
+            self.product(&kernel) + self.turned(operands)
         };
         let (forward_bias, backward_bias) = self.bias(kind.bias, y);
         let input = if self.needs_gradient(op) { one(Product::InputGradient) } else { Charge::default() };
@@ -248,7 +263,8 @@ impl Pricer<'_> {
         (self.product(&Kernel::matmul(m, n, k)) * groups as f64 + fold) * shape.batch as f64
     }
 
-    /// Turning images around a convolution on tensor cores, which want channels last.
+    /// Turning the images that a convolution on tensor cores reads, which want channels last; what it writes it turns
+    /// itself.
     fn turned(&self, elements: u64) -> Charge {
         if self.stack.channels_last || !self.gpu.facts.peak(self.numerics.products).tensor {
             return Charge::default();

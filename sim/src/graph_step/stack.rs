@@ -48,8 +48,10 @@ pub struct GraphStack {
     pub bucket_mb: f64,
     /// Share of the exchange of gradients that may go on beside the backward pass.
     pub exchange_overlap: f64,
-    /// Bandwidth of the exchange over what the network model, or the bus, has.
+    /// Bandwidth of collectives over what the network model says.
     pub exchange_speed: f64,
+    /// Bandwidth of plain copies between devices, hosts and machines over what the bus or the card has.
+    pub copy_speed: f64,
     /// Bytes a second that the host adds up and hands out as a parameter server of its own devices, GB/s.
     pub host_gb_per_s: f64,
     /// Deviation of a replica's step over its mean: the step of many waits for the slowest.
@@ -63,8 +65,10 @@ pub struct GraphStack {
 impl GraphStack {
     /// Expected longest step of `replicas` over the mean one: the maximum of so many normal deviates lies near
     /// `sqrt(2 ln n)` deviations above (Cramer 1946).
-    pub fn slowest_of(&self, replicas: u64) -> f64 {
-        1.0 + self.jitter * (2.0 * (replicas.max(1) as f64).ln()).sqrt()
+    ///
+    /// `deviation` is that of the replicas' batches themselves, over their mean: unequal lengths.
+    pub fn slowest_of(&self, replicas: u64, deviation: f64) -> f64 {
+        1.0 + self.jitter.hypot(deviation) * (2.0 * (replicas.max(1) as f64).ln()).sqrt()
     }
 }
 
@@ -87,6 +91,14 @@ pub struct GraphCalibration {
     /// Speed of products in TF32 over that of other products on matrix units, beyond what their peaks say: operands are twice
     /// as wide on their way in.
     pub tf32_speed: f64,
+    /// Speed of products on vector lanes in libraries since 2017: whole networks take the fastest algorithm of each shape,
+    /// kernel benchmarks a good one.
+    pub vector_speed: f64,
+    /// Speed of passes over 16-bit images whose channels do not come last, over that in 32 bits: kernels that take an element
+    /// at a time are bound by instructions, not bytes.
+    pub narrow_pass_speed: f64,
+    /// Speed of recurrent steps on devices whose kernel calibration saw none.
+    pub untold_recurrent_speed: f64,
     /// Which rows the numbers that stacks share were fitted to, or that they are assumed.
     pub rows: String,
     /// Families.
@@ -128,17 +140,25 @@ impl GraphCalibration {
         let family = self.family.iter().find(|family| Some(family.architecture) == architecture);
         let (products, passes) = family.map_or((1.0, 1.0), |family| (family.products, family.passes));
         let own = match numerics.products {
-            precision if !gpu.facts.peak(precision).tensor => stack.vector_speed,
+            precision if !gpu.facts.peak(precision).tensor => stack.vector_speed * self.vector_speed,
             Precision::Tf32 => stack.tensor_speed * self.tf32_speed,
             _ => stack.tensor_speed,
         };
+        let narrow = numerics.activation_bytes < 4 && !stack.channels_last;
+        let passes = passes * if narrow { self.narrow_pass_speed } else { 1.0 };
         Speeds {
             products: own * products,
-            recurrent: stack.recurrent_speed,
+            recurrent: stack.recurrent_speed * if tells_recurrent(gpu) { 1.0 } else { self.untold_recurrent_speed },
             passes: stack.pass_speed * passes,
             launch: stack.launch_us * 1e-6,
         }
     }
+}
+
+/// Whether the device's kernel calibration was fitted to recurrent layers.
+fn tells_recurrent(gpu: &GpuModel) -> bool {
+    let step = |name: &String| name == "step_us" || name == "step_efficiency";
+    gpu.calibration.as_ref().is_some_and(|known| known.fitted.iter().any(step))
 }
 
 /// Speeds of a stack on a device, over the kernel model's, and the host's time to launch a kernel, s.
@@ -190,7 +210,9 @@ mod tests {
     #[test]
     fn one_replica_waits_for_nobody() {
         let stack = &GraphCalibration::known().stack[0];
-        assert!((stack.slowest_of(1) - 1.0).abs() < 1e-12);
-        assert!(stack.slowest_of(8) >= stack.slowest_of(2));
+        assert!((stack.slowest_of(1, 0.3) - 1.0).abs() < 1e-12);
+        assert!(
+            stack.slowest_of(8, 0.0) > stack.slowest_of(2, 0.0) && stack.slowest_of(8, 0.1) > stack.slowest_of(8, 0.0)
+        );
     }
 }

@@ -11,6 +11,8 @@
 //! | `Ilp` (feature `ilp`) | all | a bound over the whole space, with any device classes |
 //! | [`Exhaustive`] | all, one by one | optimality; refuses large problems |
 //!
+//! [`layouts`] searches plans of every parallel axis for clusters of any size.
+//!
 //! [`named_plan`] builds the plan that a name such as `pp2-1f1b-m8` describes. Every answer should go through
 //! [`cutplane_plan::verify`], which shares no code with this module.
 
@@ -25,6 +27,7 @@ mod fleet;
 #[cfg(feature = "ilp")]
 mod ilp;
 mod infeasible;
+pub mod layouts;
 mod named;
 mod outcome;
 mod prices;

@@ -15,6 +15,13 @@ const MOST_NODES: usize = 1 << 15;
 /// Gb/s a node where neither the row nor the catalogue says.
 const ASSUMED_NODE_GBPS: f64 = 100.0;
 
+/// What a large message reaches between virtual machines of a cloud that has no remote direct memory access: sockets, copies
+/// through host memory, bytes/s. Assumed.
+const CLOUD_SOCKETS: f64 = 1.7e9;
+/// What a message between two devices reaches where the virtual machine has no peer access and it crosses host memory, bytes/s.
+/// Assumed.
+const CLOUD_STAGED: f64 = 6e9;
+
 /// A row's fabric and where its numbers come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowFabric {
@@ -36,8 +43,27 @@ pub fn fabric(row: &Row, device: &DeviceSpec) -> Result<RowFabric, Skip> {
     let node = node_size(row, &text, usual, &mut trace);
     let mut levels = inside_levels(&text, device, usual, node, &mut trace);
     levels.push(outside(&text, usual, row, node, &mut trace));
+    if row.interconnect.to_ascii_lowercase().contains("ec2 network") {
+        for level in &mut levels {
+            virtualise(level, &mut trace);
+        }
+    }
     let fabric = Fabric::new(row.hardware.clone(), levels).map_err(|error| impossible(&error.to_string()))?;
     Ok(RowFabric { fabric, trace })
+}
+
+/// What a cloud's virtual machine leaves of a link without peer or remote access to devices.
+fn virtualise(level: &mut Level, trace: &mut Vec<TraceEntry>) {
+    let most = match level.interconnect {
+        Link::Pcie(_) => CLOUD_STAGED,
+        Link::Ethernet => CLOUD_SOCKETS,
+        _ => return,
+    };
+    let line = level.bandwidth * 0.7;
+    if most < line {
+        level.achieved = Some(most);
+        trace.push(entry("bandwidth of a virtual machine's link", format!("{:.1} GB/s", most / 1e9), Origin::Assumed));
+    }
 }
 
 /// Fabrics of the catalogue's machines by device model: they are asked for once a row.

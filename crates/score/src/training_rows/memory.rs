@@ -1,19 +1,22 @@
 //! Memory of training steps: the row as a shape, a layout and a framework's habits, counted by
 //! [`cutplane_sim::footprint`].
 
+mod graph;
 mod habits;
 mod plan;
 mod recipe;
 mod shape;
 
+use cutplane_graph::DeviceSpec;
 use cutplane_sim::estimate::{Layout, Recompute};
 use cutplane_sim::footprint::{Footprint, StageFootprint, of_transformer};
 
 use crate::metric::{MemoryPart, Metric, Per, Quantity};
-use crate::parse;
+use crate::parse::{self, RowModel};
 use crate::prediction::{Origin, RowPrediction, Skip, TraceEntry};
 use crate::profile::Profile;
 use crate::row::{MemoryKind, Row};
+use crate::training_rows::is_language_model;
 
 use plan::MemoryPlan;
 use recipe::Recipe;
@@ -58,16 +61,21 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
 ///
 /// # Errors
 /// [`Skip`] when the row cannot be represented.
-pub(super) fn peak(row: &Row, _profile: &Profile) -> Result<Peak, Skip> {
-    let counted = Counted::new(row)?;
+pub(super) fn peak(row: &Row, profile: &Profile) -> Result<Peak, Skip> {
+    let counted = match parse::model(row) {
+        Ok(RowModel::Named { name }) if !is_language_model(&name) => graph::counted(row, profile)?,
+        _ => Counted::new(row)?,
+    };
     let stage = counted.reported();
     let footprint = &counted.footprint;
     let tensors = stage.parts.total();
     let capacity = counted.capacity_gib * GIB;
+    // The allocator gives back what it only keeps in reserve.
+    let slack = footprint.cached / footprint.fragmentation;
     let (predicted, offered) = match row.memory_kind() {
         MemoryKind::Allocated => (tensors, footprint.room(capacity as u64)),
-        MemoryKind::Reserved => (tensors * footprint.fragmentation, (capacity - footprint.context).max(0.0)),
-        MemoryKind::Device => (tensors * footprint.fragmentation + footprint.context, capacity),
+        MemoryKind::Reserved => (tensors * footprint.cached, (capacity - footprint.context).max(0.0) * slack),
+        MemoryKind::Device => (tensors * footprint.cached + footprint.context, capacity * slack),
     };
     let mut trace = counted.trace.clone();
     let parts = stage.parts.named().into_iter().filter(|(_, bytes)| *bytes > 1e-3 * tensors);
@@ -79,6 +87,9 @@ pub(super) fn peak(row: &Row, _profile: &Profile) -> Result<Peak, Skip> {
 
 /// A row whose metric is a part of the memory.
 fn part_of(row: &Row, metric: &Metric, part: MemoryPart, per: Per) -> Result<RowPrediction, Skip> {
+    if let (MemoryPart::ModelState, Ok(RowModel::Named { .. }), Some(numbers)) = (part, parse::model(row), row.params) {
+        return Ok(around(metric.in_unit(graph::state_bytes(numbers) / GIB)));
+    }
     let counted = Counted::new(row)?;
     let of_stage = |stage: &StageFootprint| match part {
         MemoryPart::Peak => stage.parts.total(),
@@ -93,10 +104,12 @@ fn part_of(row: &Row, metric: &Metric, part: MemoryPart, per: Per) -> Result<Row
         }
         Per::Device | Per::Unstated => of_stage(&stages[0]),
     };
-    let value = metric.in_unit(bytes / GIB);
-    let mut prediction = RowPrediction::new(value, value * 0.9, value * 1.1);
-    prediction.trace = counted.trace;
-    Ok(prediction)
+    Ok(RowPrediction { trace: counted.trace, ..around(metric.in_unit(bytes / GIB)) })
+}
+
+/// A part of the memory with the interval that most parts lie in.
+fn around(value: f64) -> RowPrediction {
+    RowPrediction::new(value, value * 0.9, value * 1.1)
 }
 
 /// A row whose memory is counted.
@@ -117,7 +130,7 @@ impl Counted {
         let plan = MemoryPlan::of(row, &recipe, device)?;
         let habits = habits::habits(row, &recipe, device);
         let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
-        let capacity_gib = row.gpu_memory_gb.unwrap_or(device.memory_gib).min(device.memory_gib.max(1.0) * 1.1);
+        let capacity_gib = capacity_gib(row, device);
         let mut layout = plan.layout;
         let mut footprint = of_transformer(&shape, &layout, &habits).map_err(refused)?;
         // Whoever timed a step without saying what it recomputes took what fits.
@@ -140,6 +153,11 @@ impl Counted {
     fn reported(&self) -> &StageFootprint {
         if self.reports_last_stage { self.footprint.last() } else { self.footprint.fullest() }
     }
+}
+
+/// Memory of a device, GiB: as the row says, unless the device cannot have so much.
+fn capacity_gib(row: &Row, device: &DeviceSpec) -> f64 {
+    row.gpu_memory_gb.unwrap_or(device.memory_gib).min(device.memory_gib.max(1.0) * 1.1)
 }
 
 /// Recomputations that a practitioner tries in turn.

@@ -47,4 +47,6 @@ fn is_language_model(name: &str) -> bool {
     name.starts_with("transformer-xl")
 }
 
-pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph { graph::tmp_gnmt() }
+pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph {
+    graph::tmp_gnmt()
+}

@@ -10,7 +10,7 @@ use super::proto::{Tensor, TensorData};
 /// Most elements of one constant.
 const MAX_ELEMENTS: u64 = 1 << 24;
 
-/// Numbers in row-major order; along an axis that holds the batch there is one entry for all samples.
+/// Numbers in row-major order; along an axis that holds the batch there are those of one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Numbers {
     Ints(Rc<[Extent]>),
@@ -33,11 +33,8 @@ pub(super) fn stored(dims: &[Extent]) -> Result<Vec<usize>, String> {
     let mut product = 1u64;
     let mut list = Vec::with_capacity(dims.len());
     for extent in dims {
-        let size = match (extent.per_sample, u64::try_from(extent.coefficient)) {
-            (true, Ok(1)) => 1,
-            (false, Ok(size)) => size,
-            _ => return Err(format!("a constant cannot have the shape {}", display(dims))),
-        };
+        let impossible = || format!("a constant cannot have the shape {}", display(dims));
+        let size = u64::try_from(extent.coefficient).map_err(|_| impossible())?;
         product = product.saturating_mul(size.max(1));
         list.push(size as usize);
     }
@@ -85,18 +82,19 @@ impl Constant {
     }
 
     /// The numbers as integers that may be multiples of the batch.
-    pub(super) fn extents(&self) -> Result<Vec<Extent>, String> {
+    pub(super) fn extents(&self) -> Vec<Extent> {
         match &self.numbers {
-            Numbers::Ints(list) => Ok(list.to_vec()),
-            Numbers::Bools(list) => Ok(list.iter().map(|bit| Extent::known(i64::from(*bit))).collect()),
-            Numbers::Floats(list) => Ok(list.iter().map(|x| Extent::known(*x as i64)).collect()),
+            Numbers::Ints(list) => list.to_vec(),
+            Numbers::Bools(list) => list.iter().map(|bit| Extent::known(i64::from(*bit))).collect(),
+            Numbers::Floats(list) => list.iter().map(|x| Extent::known(*x as i64)).collect(),
         }
     }
 
     /// The numbers as integers that do not depend on the batch.
     pub(super) fn integers(&self) -> Result<Vec<i64>, String> {
-        let refuse = |extent: &Extent| format!("{extent} is used where a number belongs that does not depend on the batch");
-        self.extents()?.iter().map(|extent| extent.number().ok_or_else(|| refuse(extent))).collect()
+        let refuse =
+            |extent: &Extent| format!("{extent} is used where a number belongs that does not depend on the batch");
+        self.extents().iter().map(|extent| extent.number().ok_or_else(|| refuse(extent))).collect()
     }
 
     /// The numbers as floats; those that depend on the batch are refused.
@@ -107,11 +105,11 @@ impl Constant {
         }
     }
 
-    pub(super) fn as_bools(&self) -> Result<Rc<[bool]>, String> {
+    pub(super) fn as_bools(&self) -> Rc<[bool]> {
         match &self.numbers {
-            Numbers::Bools(list) => Ok(Rc::clone(list)),
-            Numbers::Floats(list) => Ok(list.iter().map(|x| *x != 0.0).collect()),
-            _ => Ok(self.extents()?.iter().map(|extent| extent.coefficient != 0).collect()),
+            Numbers::Bools(list) => Rc::clone(list),
+            Numbers::Floats(list) => list.iter().map(|x| *x != 0.0).collect(),
+            Numbers::Ints(list) => list.iter().map(|extent| extent.coefficient != 0).collect(),
         }
     }
 
@@ -178,7 +176,11 @@ fn integers(element: i64, list: &[i64]) -> Numbers {
 fn decode(element: i64, bytes: &[u8]) -> Result<Numbers, String> {
     fn list<const N: usize, T>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Result<Rc<[T]>, String> {
         let (chunks, rest) = bytes.as_chunks::<N>();
-        if rest.is_empty() { Ok(chunks.iter().map(|chunk| number(*chunk)).collect()) } else { Err("data that ends inside a number".to_owned()) }
+        if rest.is_empty() {
+            Ok(chunks.iter().map(|chunk| number(*chunk)).collect())
+        } else {
+            Err("data that ends inside a number".to_owned())
+        }
     }
     let known = Extent::known;
     Ok(match element {
@@ -226,8 +228,8 @@ impl Constant {
 
 impl Constant {
     /// Zero where true, `masked` elsewhere.
-    pub(super) fn as_mask(&self, masked: f32) -> Result<Self, String> {
-        let list: Vec<f32> = self.as_bools()?.iter().map(|kept| if *kept { 0.0 } else { masked }).collect();
-        Ok(Self::floats(self.dims.clone(), list).differing(self.differs))
+    pub(super) fn as_mask(&self, masked: f32) -> Self {
+        let list: Vec<f32> = self.as_bools().iter().map(|kept| if *kept { 0.0 } else { masked }).collect();
+        Self::floats(self.dims.clone(), list).differing(self.differs)
     }
 }

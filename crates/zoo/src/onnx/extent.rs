@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use cutplane_graph::TensorType;
-
 /// A number that is known (`coefficient`), or known for each sample of the batch (`coefficient` times the batch). Shape
 /// computations of an exported model are done in these, so that the batch stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,15 +99,11 @@ pub(super) fn elements(dims: &[Extent]) -> u64 {
     dims.iter().fold(1, |product: u64, extent| product.saturating_mul(extent.coefficient.unsigned_abs()))
 }
 
-/// The type of a value of one sample whose shape is `dims`.
-pub(super) fn sample_type(dims: &[Extent], like: &TensorType) -> TensorType {
-    TensorType { batched: batch_axis(dims).is_some(), dims: sample_dims(dims), dtype: like.dtype }
-}
-
 /// The common shape of two, as NumPy broadcasts; the batch meets the batch, or an extent of 1.
 pub(super) fn broadcast(a: &[Extent], b: &[Extent]) -> Option<Vec<Extent>> {
     let rank = a.len().max(b.len());
-    let at = |dims: &[Extent], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(Extent::ONE, |axis| dims[axis]);
+    let at =
+        |dims: &[Extent], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(Extent::ONE, |axis| dims[axis]);
     let joined = |axis| match (at(a, axis), at(b, axis)) {
         (x, y) if x == y || y == Extent::ONE => Some(x),
         (Extent::ONE, y) => Some(y),

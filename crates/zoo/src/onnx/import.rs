@@ -9,7 +9,7 @@ use super::constant::Constant;
 use super::extent::{Extent, display, sample_dims};
 use super::fold;
 use super::inputs;
-use super::ir::{Ir, Value};
+use super::ir::{Body, Ir, Value};
 use super::names;
 use super::node::NodeView;
 use super::operators;
@@ -108,7 +108,7 @@ impl<'a> Importer<'a> {
     fn node(&mut self, index: usize, node: &'a Node<'a>) -> Result<(), String> {
         let view = NodeView { node, opset: self.model.opset };
         let inputs = node.inputs.iter().map(|name| self.entry(name)).collect::<Result<Vec<_>, _>>()?;
-        self.ir.name = names::module(node, index);
+        self.ir.name = self.module(index, node, &inputs);
         let outputs = match self.folded(&view, &inputs) {
             Some(constants) => constants?.into_iter().map(Entry::Constant).collect(),
             None => operators::lower(self, &view, &inputs)?,
@@ -121,12 +121,24 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// The module of a node; one that is written in none stands in that of its first input.
+    fn module(&self, index: usize, node: &Node<'_>, inputs: &[Entry]) -> String {
+        let first = inputs.iter().find_map(|entry| match entry {
+            Entry::Value(value) => Some(self.ir.node(value.id)).filter(|node| matches!(node.body, Body::Op(_))),
+            _ => None,
+        });
+        let own = || format!("{}_{index}", names::shortened(node.op_type).to_lowercase());
+        names::module(node).or_else(|| first.map(|node| node.name.clone())).unwrap_or_else(own)
+    }
+
     fn entry(&self, name: &str) -> Result<Entry, String> {
         if name.is_empty() {
             return Ok(Entry::Absent);
         }
         let missing = || {
-            format!("reads '{name}', which no input, initializer or earlier node gives: the nodes are not in order, or in a circle")
+            format!(
+                "reads '{name}', which no input, initializer or earlier node gives: the nodes are not in order, or in a circle"
+            )
         };
         self.env.get(name).cloned().ok_or_else(missing)
     }
@@ -135,6 +147,13 @@ impl<'a> Importer<'a> {
     fn folded(&mut self, view: &NodeView<'_>, inputs: &[Entry]) -> Option<Result<Vec<Constant>, String>> {
         let domain = view.node.domain;
         if inputs.is_empty() || !matches!(domain, "" | "ai.onnx") {
+            return None;
+        }
+        // A view of a weight stays one, whatever it turns out to be used for.
+        let views = ["Transpose", "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Dropout"];
+        if let (Some(Entry::Weight(weight)), true) = (inputs.first(), views.contains(&view.op()))
+            && is_float(self.initializers[weight.initializer].element)
+        {
             return None;
         }
         let mut constants = Vec::with_capacity(inputs.len());

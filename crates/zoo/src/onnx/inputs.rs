@@ -15,7 +15,8 @@ type Problem<'a> = (&'a str, String);
 
 /// Declares the inputs that are no initializers.
 pub(super) fn declare<'a>(importer: &mut Importer<'a>, graph: &'a Graph<'a>) -> Result<(), Problem<'a>> {
-    for input in graph.inputs.iter().filter(|input| !graph.initializers.iter().any(|tensor| tensor.name == input.name)) {
+    for input in graph.inputs.iter().filter(|input| !graph.initializers.iter().any(|tensor| tensor.name == input.name))
+    {
         let entry = one(importer, input).map_err(|problem| (input.name, problem))?;
         importer.env.insert(input.name, entry);
     }
@@ -93,7 +94,9 @@ fn extent(importer: &mut Importer<'_>, input: &str, axis: usize, dim: &Dim<'_>) 
         (None, Dim::Fixed(number)) if axis > 0 => *number,
         (None, Dim::Fixed(number)) => {
             if *number < 1 || importer.batch.is_some_and(|batch| batch != *number) {
-                return Err(format!("begins with {number} samples, which do not fit the other inputs: give dimension '{place}' if that axis is not the batch"));
+                return Err(format!(
+                    "begins with {number} samples, which do not fit the other inputs: give dimension '{place}' if that axis is not the batch"
+                ));
             }
             importer.batch = Some(*number);
             return Ok(Extent::BATCH);
@@ -102,7 +105,9 @@ fn extent(importer: &mut Importer<'_>, input: &str, axis: usize, dim: &Dim<'_>) 
         (None, Dim::Named(_)) => match options.sequence_length {
             Some(length) => i64::try_from(length).unwrap_or(i64::MAX),
             None => {
-                return Err(format!("has the open dimension '{named}' on axis {axis}: give the sequence length, or dimension '{place}'"));
+                return Err(format!(
+                    "has the open dimension '{named}' on axis {axis}: give the sequence length, or dimension '{place}'"
+                ));
             }
         },
     };
@@ -123,7 +128,7 @@ pub(super) fn loss(ir: &mut super::ir::Ir, logits: usize) -> Result<usize, Strin
     let body = Body::Input(role);
     let targets =
         ir.add(Node { name: "targets".to_owned(), body, inputs: Vec::new(), params: Vec::new(), ty: targets });
-    ir.name = "loss".to_owned();
+    "loss".clone_into(&mut ir.name);
     let counted = rest.iter().product();
     ir.op(OpKind::CrossEntropy { classes: *classes, counted }, &[logits, targets])
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use cutplane_graph::{Dtype, Fixed, InputRole, OpKind, ParamId, TensorType};
+use cutplane_graph::{Dtype, Fixed, InputRole, OpKind, TensorType};
 
 use super::extent::{Extent, display, sample_dims};
 
@@ -122,11 +122,11 @@ impl Ir {
     }
 
     /// As [`Ir::value`], for an operator whose constant may be too large to stay, and whose pattern must be joined then.
-    pub(super) fn unchecked_value(&mut self, kind: OpKind, inputs: &[Id], dims: Vec<Extent>) -> Result<Value, String> {
+    pub(super) fn unchecked_value(&mut self, kind: OpKind, inputs: &[Id], dims: Vec<Extent>) -> Value {
         let ty = TensorType { dims: sample_dims(&dims), ..self.nodes[inputs[0]].ty.clone() };
         let name = self.name.clone();
         let id = self.add(Node { name, body: Body::Op(kind), inputs: inputs.to_vec(), params: Vec::new(), ty });
-        Ok(Value { id, dims })
+        Value { id, dims }
     }
 
     /// `id` as a value of shape `dims`, which must be what was inferred.
@@ -158,6 +158,11 @@ impl Ir {
     }
 }
 
+/// Whether a constant of a file is a number that has a meaning of its own, such as 1.
+pub(super) fn is(number: f64, meant: f64) -> bool {
+    (number - meant).abs() <= f64::EPSILON
+}
+
 /// The constant of an operator with one.
 pub(super) fn fixed(kind: &OpKind) -> Option<&Fixed> {
     match kind {
@@ -165,6 +170,3 @@ pub(super) fn fixed(kind: &OpKind) -> Option<&Fixed> {
         _ => None,
     }
 }
-
-/// Where a parameter of a finished graph comes from.
-pub(super) type Origins = Vec<(ParamId, usize)>;

@@ -30,11 +30,11 @@ pub(super) fn shortened(text: &str) -> String {
     if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }
 
-/// The module that a node stands for: the path that `torch.onnx` wrote, or operator and number.
-pub(super) fn module(node: &Node<'_>, index: usize) -> String {
+/// The module that a node stands in, from the path that `torch.onnx` wrote; `None` where it wrote none.
+pub(super) fn module(node: &Node<'_>) -> Option<String> {
     let scoped = scopes(node.scopes);
     if !scoped.is_empty() {
-        return scoped;
+        return Some(scoped);
     }
     let path: Vec<&str> = node.name.split('/').filter(|part| !part.is_empty()).collect();
     match &path[..] {
@@ -44,14 +44,16 @@ pub(super) fn module(node: &Node<'_>, index: usize) -> String {
             // A module list repeats its own name: `/h/h.0/h.0/attn`.
             let mut parts: Vec<&str> = Vec::new();
             for part in path {
-                if parts.last().is_some_and(|before| part.strip_prefix(before).is_some_and(|rest| rest.starts_with('.') || rest.is_empty())) {
+                if parts.last().is_some_and(|before| {
+                    part.strip_prefix(before).is_some_and(|rest| rest.starts_with('.') || rest.is_empty())
+                }) {
                     parts.pop();
                 }
                 parts.push(part);
             }
-            parts.join(".")
+            Some(parts.join("."))
         }
-        _ => format!("{}.{index}", node.op_type.to_lowercase()),
+        _ => None,
     }
 }
 

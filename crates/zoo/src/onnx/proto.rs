@@ -251,7 +251,8 @@ impl<'a> Tensor<'a> {
                 _ => {}
             }
         }
-        let size = |dim: &i64| u64::try_from(*dim).map_err(|_| format!("tensor '{}' has the extent {dim}", tensor.name));
+        let size =
+            |dim: &i64| u64::try_from(*dim).map_err(|_| format!("tensor '{}' has the extent {dim}", tensor.name));
         tensor.dims = dims.iter().map(size).collect::<Result<_, _>>()?;
         if is_external {
             let (location, offset, length) = external.ok_or("a tensor in another file that is not named")?;

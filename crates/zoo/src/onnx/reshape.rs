@@ -44,7 +44,7 @@ pub(super) fn target(
         "Unsqueeze" => unsqueezed(dims, &axes()?.ok_or("no axes are given")?),
         "Flatten" => flattened(dims, node.int("axis", 1)),
         _ => {
-            let shape = argument.ok_or("a shape that is not known: it depends on the data")?.extents()?;
+            let shape = argument.ok_or("a shape that is not known: it depends on the data")?.extents();
             reshaped(dims, &shape, node.int("allowzero", 0) == 0, batch)
         }
     }
@@ -65,8 +65,10 @@ fn unsqueezed(dims: &[Extent], axes: &[i64]) -> Result<Vec<Extent>, String> {
     let rank = dims.len() + axes.len();
     let axes = axes.iter().map(|axis| positive_axis(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
     let mut rest = dims.iter().copied();
-    let all: Vec<Extent> =
-        (0..rank).map(|axis| if axes.contains(&axis) { Some(Extent::ONE) } else { rest.next() }).map_while(|x| x).collect();
+    let all: Vec<Extent> = (0..rank)
+        .map(|axis| if axes.contains(&axis) { Some(Extent::ONE) } else { rest.next() })
+        .map_while(|x| x)
+        .collect();
     if all.len() == rank { Ok(all) } else { Err(format!("the axes {axes:?} are not {} different ones", axes.len())) }
 }
 
@@ -87,7 +89,10 @@ fn reshaped(dims: &[Extent], shape: &[Extent], copy_zeros: bool, batch: Option<i
     let open: Vec<usize> = (0..shape.len()).filter(|axis| shape[*axis] == Extent::known(-1)).collect();
     let known = |shape: &[Extent]| {
         let list = shape.iter().filter(|extent| **extent != Extent::known(-1));
-        list.clone().all(|extent| extent.coefficient > 0).then(|| list.copied().try_fold(Extent::ONE, Extent::times)).flatten()
+        list.clone()
+            .all(|extent| extent.coefficient > 0)
+            .then(|| list.copied().try_fold(Extent::ONE, Extent::times))
+            .flatten()
     };
     let product = known(&shape).ok_or_else(refuse)?;
     let total = Extent { coefficient: elements(dims) as i64, per_sample: batch_axis(dims).is_some() };
@@ -98,7 +103,10 @@ fn reshaped(dims: &[Extent], shape: &[Extent], copy_zeros: bool, batch: Option<i
     };
     match open[..] {
         [] if product == whole => {}
-        [axis] => shape[axis] = whole.over(product).filter(|extent| extent.times(product) == Some(whole)).ok_or_else(refuse)?,
+        [axis] => {
+            shape[axis] =
+                whole.over(product).filter(|extent| extent.times(product) == Some(whole)).ok_or_else(refuse)?;
+        }
         _ => return Err(refuse()),
     }
     match fixed {
@@ -127,12 +135,12 @@ pub(super) fn order(node: &NodeView<'_>, rank: usize) -> Result<Vec<usize>, Stri
 
 /// What `Slice` takes, without the axes that it takes whole.
 pub(super) fn slices(node: &NodeView<'_>, dims: &[Extent], inputs: &[Option<Constant>]) -> Result<Vec<Range>, String> {
-    let list = |index: usize| inputs.get(index).and_then(Option::as_ref).map(Constant::extents).transpose();
-    let (Some(starts), Some(ends)) = (list(1)?, list(2)?) else {
+    let list = |index: usize| inputs.get(index).and_then(Option::as_ref).map(Constant::extents);
+    let (Some(starts), Some(ends)) = (list(1), list(2)) else {
         return Err("starts and ends that are not known: they depend on the data".to_owned());
     };
-    let axes = list(3)?.unwrap_or_else(|| (0..starts.len() as i64).map(Extent::known).collect());
-    let steps = list(4)?.unwrap_or_else(|| vec![Extent::ONE; starts.len()]);
+    let axes = list(3).unwrap_or_else(|| (0..starts.len() as i64).map(Extent::known).collect());
+    let steps = list(4).unwrap_or_else(|| vec![Extent::ONE; starts.len()]);
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
         return Err("starts, ends, axes and steps of different lengths".to_owned());
     }
@@ -145,7 +153,12 @@ pub(super) fn slices(node: &NodeView<'_>, dims: &[Extent], inputs: &[Option<Cons
     Ok(ranges)
 }
 
-fn slice(_: &NodeView<'_>, axis: usize, extent: Extent, [start, end, step]: [Extent; 3]) -> Result<Option<Range>, String> {
+fn slice(
+    _: &NodeView<'_>,
+    axis: usize,
+    extent: Extent,
+    [start, end, step]: [Extent; 3],
+) -> Result<Option<Range>, String> {
     let whole = start == Extent::known(0) && step == Extent::ONE;
     if extent.per_sample {
         let all = end == extent || end.number().is_some_and(|end| end >= i64::from(i32::MAX));
@@ -178,7 +191,9 @@ pub(super) fn splits(node: &NodeView<'_>, dims: &[Extent], sizes: Option<&Consta
         }
         _ => return Err(format!("an axis of {extent} in {parts} parts")),
     };
-    if sizes.iter().any(|size| *size < 1) || sizes.iter().try_fold(0i64, |sum, size| sum.checked_add(*size)) != Some(extent) {
+    if sizes.iter().any(|size| *size < 1)
+        || sizes.iter().try_fold(0i64, |sum, size| sum.checked_add(*size)) != Some(extent)
+    {
         return Err(format!("the parts {sizes:?} of an axis of {extent}"));
     }
     let mut end = 0;
@@ -190,7 +205,11 @@ pub(super) fn splits(node: &NodeView<'_>, dims: &[Extent], sizes: Option<&Consta
 }
 
 /// The axes of a reduction, ascending.
-pub(super) fn reduced_axes(node: &NodeView<'_>, rank: usize, argument: Option<&Constant>) -> Result<Vec<usize>, String> {
+pub(super) fn reduced_axes(
+    node: &NodeView<'_>,
+    rank: usize,
+    argument: Option<&Constant>,
+) -> Result<Vec<usize>, String> {
     let list = match (argument, node.ints("axes")) {
         (Some(list), _) => list.integers()?,
         (None, Some(list)) => list.to_vec(),

@@ -12,7 +12,8 @@ pub(super) type Malformed = String;
 pub(super) enum Field<'a> {
     Varint(u64),
     Fixed32([u8; 4]),
-    Fixed64([u8; 8]),
+    /// No message that is read has one.
+    Fixed64,
     Bytes(&'a [u8]),
 }
 
@@ -42,7 +43,7 @@ impl<'a> Fields<'a> {
         let field = match wire_type {
             WireType::Varint => Field::Varint(decode_varint(&mut self.rest).map_err(refuse)?),
             WireType::ThirtyTwoBit => Field::Fixed32(self.array()?),
-            WireType::SixtyFourBit => Field::Fixed64(self.array()?),
+            WireType::SixtyFourBit => self.take(8).map(|_| Field::Fixed64)?,
             WireType::LengthDelimited => {
                 let length = decode_varint(&mut self.rest).map_err(refuse)?;
                 Field::Bytes(self.take(usize::try_from(length).unwrap_or(usize::MAX))?)

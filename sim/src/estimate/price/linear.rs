@@ -2,6 +2,7 @@
 
 use cutplane_graph::OpKind;
 
+use super::super::layout::Precision;
 use super::super::model::{Operator, Split};
 use super::super::stack::Trait;
 use super::super::work::{Passes, Work};
@@ -41,30 +42,45 @@ impl Pricer<'_> {
             )
     }
 
+    /// Casts of 8-bit products: input, gradient and weight are read in 16 bits and written in 8, once as they are and once
+    /// transposed (Micikevicius et al. 2022, section 3; NVIDIA's Transformer Engine).
+    fn casts(&self, rows: f64, n: f64, k: f64, batch: f64) -> Passes {
+        if self.layout.precision != Precision::Fp8 {
+            return Passes::default();
+        }
+        let once = |elements: f64| self.traffic(CAST_BYTES * elements * batch, 1.0);
+        Passes { forward: once(rows * k + n * k), input_gradient: once(rows * n), ..Passes::default() }
+    }
+
     fn products_of_weight(&self, rows: f64, n: f64, k: f64, batch: f64) -> Passes {
-        let mut weight_gradient = self.product(n, k, rows, batch);
-        weight_gradient += self.traffic(self.stack.accumulated_bytes * n * k * batch, 1.0);
-        Passes {
+        let weight_gradient = if self.layout.frozen {
+            Work::default()
+        } else {
+            self.product(n, k, rows, batch) + self.traffic(self.stack.accumulated_bytes * n * k * batch, 1.0)
+        };
+        let products = Passes {
             forward: self.product(rows, n, k, batch),
             input_gradient: self.product(rows, k, n, batch),
             weight_gradient,
             recompute: Work::default(),
-        }
+        };
+        products + self.casts(rows, n, k, batch)
     }
 
     fn linear_collectives(&self, operator: &Operator, input: f64, output: f64) -> Passes {
         let mut passes = Passes::default();
         let visible = 1.0 - self.stack.tensor_overlap;
+        let ahead = 1.0 - self.stack.pipelined_overlap;
         match operator.split {
             Split::Columns { gathers: true } => {
-                passes.forward = self.gather_tokens(input);
+                passes.forward = self.gather_tokens(input) * ahead;
                 passes.input_gradient = self.sum_over_ranks(input) * visible;
                 // The weight gradient wants the whole input once more.
                 passes.weight_gradient = self.gather_tokens(input) * visible;
             }
             Split::Rows => {
-                passes.forward = self.sum_over_ranks(output);
-                passes.input_gradient = self.gather_tokens(output);
+                passes.forward = self.sum_over_ranks(output) * ahead;
+                passes.input_gradient = self.gather_tokens(output) * ahead;
             }
             _ => {}
         }
@@ -148,5 +164,7 @@ impl Pricer<'_> {
     }
 }
 
+/// Bytes to cast an element to 8 bits: read, written, written transposed.
+const CAST_BYTES: f64 = 4.0;
 /// Share of a loss's traffic that is forward.
 const LOSS_FORWARD: f64 = 0.6;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cutplane_graph::ModelGraph;
 use cutplane_plan::Optimizer;
 
 use super::objective::Objective;
@@ -15,7 +16,9 @@ use crate::network::Fabric;
 /// A training step to lay out over the devices of a fabric, all alike.
 #[derive(Clone, Debug)]
 pub struct LayoutProblem<'a> {
-    /// What is trained.
+    /// What is trained: memory.
+    pub graph: &'a ModelGraph,
+    /// The same, folded: time.
     pub model: &'a FoldedModel,
     /// On which device.
     pub gpu: &'a GpuModel,

@@ -111,7 +111,8 @@ impl Space {
         let degrees = self.facts.expert.iter().copied().filter(|ep| allowed(self.pins.ep, *ep));
         let has_experts = self.facts.expert.len() > 1;
         let ways = degrees.flat_map(|ep| [(ep, false), (ep, true)]);
-        ways.filter(|(_, whole)| (!whole || (tp > 1 && has_experts)) && allowed(self.pins.whole_experts, *whole)).collect()
+        ways.filter(|(_, whole)| (!whole || (tp > 1 && has_experts)) && allowed(self.pins.whole_experts, *whole))
+            .collect()
     }
 
     /// Whether axes of `ranks` ranks in all lie regularly: they divide a node, fill whole nodes, or all devices are one node's.
@@ -142,13 +143,16 @@ impl Space {
     }
 
     /// Every schedule of a grid. Interleaving wants a multiple of the stages as micro-batches; the last chunk may be without
-    /// layers.
+    /// layers. Zero-bubble schedules want as many micro-batches as stages to take weight gradients from.
     pub(super) fn timings(&self, arithmetic: &Arithmetic, grid: &Grid) -> Vec<Timing> {
         let one = |schedule| Timing { schedule, vpp: 1 };
         let mut all = vec![one(PipelineSchedule::OneForwardOneBackward)];
         if grid.pp > 1 {
-            all.extend([one(PipelineSchedule::FillDrain), one(PipelineSchedule::ZeroBubble)]);
             let micro_batches = self.batch / (grid.dp * arithmetic.micro_batch);
+            all.push(one(PipelineSchedule::FillDrain));
+            if micro_batches >= grid.pp {
+                all.push(one(PipelineSchedule::ZeroBubble));
+            }
             let most = ((self.facts.layers + 1) / grid.pp).min(MOST_CHUNKS);
             if micro_batches.is_multiple_of(grid.pp) {
                 all.extend((2..=most).map(|vpp| Timing { schedule: PipelineSchedule::Interleaved, vpp }));
@@ -171,7 +175,11 @@ impl Space {
         let hybrid = Zero { stage: ZeroStage::Three, shard_group: Some(near) };
         let mut zeros = vec![Zero::default()];
         if replicas > 1 {
-            zeros.extend([ZeroStage::One, ZeroStage::Two, ZeroStage::Three].map(Zero::stage));
+            zeros.extend([ZeroStage::One, ZeroStage::Three].map(Zero::stage));
+            // Sharded gradients that sum over micro-batches would travel for each of them, which nothing prices.
+            if self.batch == grid.dp * arithmetic.micro_batch {
+                zeros.push(Zero::stage(ZeroStage::Two));
+            }
             if near > 1 && near < replicas && replicas.is_multiple_of(near) {
                 zeros.push(hybrid);
             }

@@ -106,4 +106,6 @@ impl GraphRow {
     }
 }
 
-pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph { gnmt::graph().unwrap() }
+pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph {
+    gnmt::graph().unwrap()
+}

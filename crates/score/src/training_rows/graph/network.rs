@@ -17,14 +17,16 @@ pub(crate) struct Network {
     pub(crate) graph: Arc<ModelGraph>,
     /// Bytes that the recipe's optimizer moves a parameter.
     pub(crate) update_bytes: u64,
+    /// Deviation of the work in a replica's batch over its mean.
+    pub(crate) deviation: f64,
     /// Tokens that a sample counts, source and target together, of networks over text.
     pub(crate) tokens_per_sample: Option<f64>,
 }
 
 /// SGD with momentum: three reads and two writes of 32 bits.
 const MOMENTUM_BYTES: u64 = 20;
-/// Adam: four reads and three writes.
-const ADAM_BYTES: u64 = 28;
+/// Adam, four reads and three writes, with gradients clipped to a norm: one more read and write.
+const ADAM_BYTES: u64 = 36;
 
 /// What names contain, letters and digits alone, and the zoo's model; the first match counts.
 const NETWORKS: [(&str, &str); 31] = [
@@ -77,7 +79,12 @@ pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
             return Err(Skip::new("unsupported-recurrent-layers", detail));
         }
         let graph = built("gnmt-v2", || gnmt::graph().map_err(|error| impossible(&error)))?;
-        return Ok(Network { graph, update_bytes: ADAM_BYTES, tokens_per_sample: Some(gnmt::TOKENS_PER_SAMPLE) });
+        return Ok(Network {
+            graph,
+            update_bytes: ADAM_BYTES,
+            deviation: gnmt::LENGTH_DEVIATION,
+            tokens_per_sample: Some(gnmt::TOKENS_PER_SAMPLE),
+        });
     }
     let variant = VARIANTS.iter().any(|variant| plain.contains(variant));
     let found = NETWORKS.iter().find(|(part, _)| plain.contains(part)).filter(|_| !variant);
@@ -89,7 +96,7 @@ pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
         let source = ModelSource::BuiltIn { name: zoo.to_owned(), overrides: Overrides::default(), sequence_length: 1 };
         cutplane_zoo::build(&source).map_err(|error| impossible(&error))
     })?;
-    Ok(Network { graph, update_bytes: MOMENTUM_BYTES, tokens_per_sample: None })
+    Ok(Network { graph, update_bytes: MOMENTUM_BYTES, deviation: 0.0, tokens_per_sample: None })
 }
 
 /// TensorFlow's benchmarks stride in the first 1x1 of a bottleneck unless they say v1.5.

@@ -65,7 +65,7 @@ impl Plan {
             micro_batches: self.micro_batches,
             checkpoint: self.checkpoint,
             activation_bytes: row.numerics.activation_bytes,
-            link: row.link() * stack.exchange_speed,
+            link: row.link() * stack.copy_speed,
         };
         pipeline(&row.network.graph, row.micro_batch, charges, &step, speeds)
     }

@@ -104,6 +104,7 @@ impl GraphRow {
                     fabric: &self.fabric,
                     exchange: self.exchange,
                     gradient_bytes: self.numerics.gradient_bytes,
+                    deviation: self.network.deviation,
                 };
                 data_parallel(&replica, &parallel, stack).map_err(|error| unpriced(&error))
             }

@@ -23,7 +23,7 @@ pub(in crate::training_rows) struct RowLayout {
 /// # Errors
 /// [`Skip`] where a column is not understood, or degrees and batch do not fit together.
 pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result<RowLayout, Skip> {
-    let degrees = parse::degrees(row)?;
+    let degrees = degrees(row)?;
     let family = parse::software(&row.framework).family;
     let mut trace: Vec<TraceEntry> =
         degrees.assumed.iter().map(|column| assumed("column", (*column).to_owned())).collect();
@@ -53,9 +53,38 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
             Offload::None
         },
         optimizer: Optimizer::AdamW,
+        frozen: trains_adapters(row),
         ..Layout::default()
     };
     Ok(RowLayout { layout: scheduled(row, layout, &degrees, &mut trace), trace })
+}
+
+/// Samples of a micro-batch that a row does not state, at most: larger ones rarely fit.
+const USUAL_MICRO_BATCH: u64 = 4;
+
+/// Degrees and batch; a micro-batch that the row does not state is the largest divisor of a replica's share up to
+/// [`USUAL_MICRO_BATCH`], one with a pipeline.
+fn degrees(row: &Row) -> Result<Degrees, Skip> {
+    let found = parse::degrees(row);
+    if row.micro_batch.is_some() {
+        return found;
+    }
+    match found {
+        Ok(found) if found.global_batch > found.dp * USUAL_MICRO_BATCH => {
+            let share = found.global_batch / found.dp;
+            let micro = (1..=USUAL_MICRO_BATCH).rev().find(|micro| share.is_multiple_of(*micro));
+            parse::degrees(&Row { micro_batch: micro, ..row.clone() }).map(stating_micro_batch)
+        }
+        Err(skip) if skip.reason == "missing-batch" && row.global_batch.is_some() => {
+            parse::degrees(&Row { micro_batch: Some(1), ..row.clone() }).map(stating_micro_batch)
+        }
+        found => found,
+    }
+}
+
+fn stating_micro_batch(mut degrees: Degrees) -> Degrees {
+    degrees.assumed.push("micro_batch");
+    degrees
 }
 
 fn assumed(name: &'static str, value: impl Into<String>) -> TraceEntry {
@@ -96,6 +125,12 @@ fn scheduled(row: &Row, layout: Layout, degrees: &Degrees, trace: &mut Vec<Trace
     Layout { schedule, ..layout }
 }
 
+/// Whether only adapters are trained.
+fn trains_adapters(row: &Row) -> bool {
+    let text = format!("{} {} {}", row.metric_name, row.model, row.notes).to_ascii_lowercase();
+    says(&text, &["lora", "peft", "adapter"])
+}
+
 fn has_bf16(device: &DeviceSpec) -> bool {
     !matches!(
         device.accelerator.as_ref().map(|facts| facts.architecture),
@@ -109,11 +144,21 @@ fn has_bf16(device: &DeviceSpec) -> bool {
     )
 }
 
+/// NeMo's recipes train in 8 bits where the device has them.
+fn has_fp8(device: &DeviceSpec) -> bool {
+    matches!(
+        device.accelerator.as_ref().map(|facts| facts.architecture),
+        Some(Architecture::Hopper | Architecture::Blackwell)
+    )
+}
+
 fn precision(row: &Row, device: &DeviceSpec, trace: &mut Vec<TraceEntry>) -> Result<Precision, Skip> {
     let sixteen = if has_bf16(device) { Precision::Bf16 } else { Precision::AmpF16 };
     let Some(stated) = parse::precision(&row.precision)? else {
-        trace.push(assumed("precision", format!("{sixteen:?}")));
-        return Ok(sixteen);
+        let eight = has_fp8(device) && says(&row.framework.to_ascii_lowercase(), &["nemo", "bridge"]);
+        let usual = if eight { Precision::Fp8 } else { sixteen };
+        trace.push(assumed("precision", format!("{usual:?}")));
+        return Ok(usual);
     };
     Ok(match stated.products {
         Products::F32 => Precision::F32,

@@ -7,7 +7,7 @@ mod stack;
 
 pub(super) use layout::layout;
 
-use cutplane_sim::estimate::{Estimator, Layout, StepEstimate};
+use cutplane_sim::estimate::{EstimateError, Estimator, FoldedModel, Layout, StepEstimate};
 use cutplane_sim::kernel::{GpuModel, Standing};
 
 use crate::metric::{Metric, Quantity, StepFacts, StepPart};
@@ -21,7 +21,7 @@ const UNMEASURED: f64 = 1.3;
 
 /// Time of a fine-tuning step over what its kernels take: such runs last minutes, and their throughput counts warming up, data
 /// and evaluation.
-const FINE_TUNING: f64 = 1.3;
+const FINE_TUNING: f64 = 1.25;
 
 /// Predicts the row's metric.
 ///
@@ -35,28 +35,27 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
     let gpu = profile.gpu(device);
     let stack = stack::stack(row, device, profile);
     let estimator = Estimator::new(&model.folded, &gpu, &fabric.fabric, &stack.stack);
-    let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
-    let mut prediction = match metric.quantity {
-        Quantity::Step { part, one_layer: true } => one_layer(metric, &estimator, &planned.layout, part)?,
-        _ => {
-            let mut step = estimator.estimate(&planned.layout).map_err(refused)?;
-            if model::is_fine_tuning(row) {
-                step.predicted = step.predicted * FINE_TUNING;
-            }
-            let mut prediction = of_step(metric, &step, &facts(&model.folded, &planned.layout, &gpu))?;
-            prediction.note("where the step goes", parts(&step), stack.origin.clone());
-            prediction
-        }
+    let mut prediction = if let Quantity::Step { part, one_layer: true } = metric.quantity {
+        one_layer(metric, &estimator, &planned.layout, part)?
+    } else {
+        let slowed = if model::is_fine_tuning(row) { FINE_TUNING } else { 1.0 };
+        let mut step = estimator.estimate(&planned.layout).map_err(|error| refused(&error))?;
+        step.predicted = step.predicted * slowed;
+        let mut prediction = of_step(metric, &step, &facts(&model.folded, &planned.layout, &gpu))?;
+        prediction.note("where the step goes", parts(&step), stack.origin.clone());
+        prediction.note("time of the step over its kernels", slowed, Origin::Assumed);
+        prediction
     };
     widen(&mut prediction, &gpu);
     prediction.note("device", gpu.name(), Origin::Datasheet);
     prediction.note("standing of its kernel parameters", format!("{:?}", gpu.standing()), Origin::Datasheet);
-    if model::is_fine_tuning(row) {
-        prediction.note("time of a fine-tuning step over its kernels", FINE_TUNING, Origin::Assumed);
-    }
     prediction.note("software stack", &stack.stack.name, stack.origin);
     prediction.trace.extend(model.trace.into_iter().chain(planned.trace).chain(fabric.trace));
     Ok(prediction)
+}
+
+fn refused(error: &EstimateError) -> Skip {
+    Skip::new("refused-layout", error.to_string())
 }
 
 fn of_step(metric: &Metric, step: &StepEstimate, facts: &StepFacts) -> Result<RowPrediction, Skip> {
@@ -73,8 +72,7 @@ fn one_layer(
     layout: &Layout,
     part: StepPart,
 ) -> Result<RowPrediction, Skip> {
-    let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
-    let (forward, backward) = estimator.layer(layout).map_err(refused)?;
+    let (forward, backward) = estimator.layer(layout).map_err(|error| refused(&error))?;
     let seconds = match part {
         StepPart::Forward | StepPart::Evaluation => forward,
         StepPart::Backward => backward,
@@ -83,7 +81,7 @@ fn one_layer(
     Ok(RowPrediction::new(metric.in_unit(seconds.seconds), metric.in_unit(seconds.low), metric.in_unit(seconds.high)))
 }
 
-fn facts(model: &cutplane_sim::estimate::FoldedModel, layout: &Layout, gpu: &GpuModel) -> StepFacts {
+fn facts(model: &FoldedModel, layout: &Layout, gpu: &GpuModel) -> StepFacts {
     let (model_flops, executed_flops) = flops::of_step(model, layout);
     StepFacts {
         samples: layout.global_batch as f64,

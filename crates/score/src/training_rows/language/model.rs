@@ -13,7 +13,7 @@ use crate::row::Row;
 /// Share of a sequence that BERT predicts, with room for rounding: 20 of 128 and 80 of 512 places (Devlin et al. 2019).
 const PREDICTED: f64 = 0.16;
 /// Filled share of samples of 512 tokens that are binned by length, as NVIDIA's PyTorch and Paddle examples of BERT do (LDDL).
-const FILLED: f64 = 0.55;
+const FILLED: f64 = 0.6;
 /// Width of ELECTRA's generator over the discriminator's, inverted (Clark et al. 2020, section 3.2).
 const GENERATOR: u64 = 3;
 /// Logits that Transformer-XL's adaptive softmax computes a token: the head of 20 000 words and its clusters, and of the
@@ -31,18 +31,25 @@ pub(super) struct TrainedModel {
 /// # Errors
 /// [`Skip`] `unknown-model`, `unknown-experts`, `missing-sequence-length`, `impossible-model`.
 pub(super) fn model(row: &Row) -> Result<TrainedModel, Skip> {
-    let length = row
-        .seq_len
-        .ok_or_else(|| Skip::new("missing-sequence-length", format!("column 'seq_len' of '{}'", row.model)))?;
+    let length = |usual: Option<u64>| {
+        let missing = || Skip::new("missing-sequence-length", format!("column 'seq_len' of '{}'", row.model));
+        row.seq_len.or(usual).ok_or_else(missing)
+    };
     match parse::model(row)? {
-        RowModel::Transformer(transformer) if is_binned(row, &transformer, length) => {
+        RowModel::Named { name } => {
+            let (preset, segment) = transformer_xl_of(&name);
+            transformer_xl(row, preset, length(Some(segment))?)
+        }
+        RowModel::Transformer(shape) => {
+            let length = length(None)?;
+            if !is_binned(row, &shape, length) {
+                return transformer_model(row, shape, length);
+            }
             let filled = (length as f64 * FILLED) as u64;
-            let mut model = transformer_model(row, transformer, filled)?;
-            model.trace.push(assumed("tokens of a sample that is not padded", filled));
+            let mut model = transformer_model(row, shape, filled)?;
+            model.trace.push(assumed("tokens of a sample that is not padded", &filled));
             Ok(model)
         }
-        RowModel::Transformer(transformer) => transformer_model(row, transformer, length),
-        RowModel::Named { name } => transformer_xl(&name, length),
     }
 }
 
@@ -64,7 +71,7 @@ fn transformer_model(row: &Row, shape: Transformer, length: u64) -> Result<Train
     if shape.kind == TransformerKind::Encoder && gathers_predicted(row) {
         restrict_head(&mut folded, length, ((length as f64 * PREDICTED) as u64).max(1));
         let value = format!("{:.0} % of the tokens", PREDICTED * 100.0);
-        trace.push(assumed("words that the head predicts", value));
+        trace.push(assumed("words that the head predicts", &value));
     }
     if row.model.to_ascii_lowercase().contains("electra") && !is_fine_tuning(row) {
         folded.blocks.splice(0..0, generator(row, &shape_of_generator, length)?.blocks);
@@ -80,7 +87,7 @@ fn generator(row: &Row, shape: &Transformer, length: u64) -> Result<FoldedModel,
     Ok(folded)
 }
 
-fn assumed(name: &'static str, value: impl ToString) -> TraceEntry {
+fn assumed(name: &'static str, value: &impl ToString) -> TraceEntry {
     TraceEntry { name: name.into(), value: value.to_string(), origin: Origin::Assumed }
 }
 
@@ -203,27 +210,35 @@ fn restrict_head(model: &mut FoldedModel, length: u64, kept: u64) {
     }
 }
 
-/// Transformer-XL as NVIDIA trains it: the memory is as long as the segment, the softmax adaptive.
-fn transformer_xl(name: &str, length: u64) -> Result<TrainedModel, Skip> {
-    let preset = if name.ends_with("large") { TransformerXl::large() } else { TransformerXl::base() };
+/// A Transformer-XL by its name, and the tokens of a segment that it is trained with.
+fn transformer_xl_of(name: &str) -> (TransformerXl, u64) {
+    if name.ends_with("large") { (TransformerXl::large(), 384) } else { (TransformerXl::base(), 192) }
+}
+
+/// Transformer-XL as NVIDIA trains it: the memory is as long as the segment, the softmax adaptive; in TensorFlow every token
+/// computes every tail.
+fn transformer_xl(row: &Row, preset: TransformerXl, length: u64) -> Result<TrainedModel, Skip> {
     let vocab = preset.vocab;
     let graph = built(TransformerXl { memory_length: length, ..preset }.graph(length))?;
+    let family = parse::software(&row.framework).family;
+    let ragged = !matches!(family, SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2);
+    let logits = if ragged { ADAPTIVE_LOGITS } else { vocab };
     let mut folded = FoldedModel::new(&graph);
     for operator in folded.blocks.iter_mut().flat_map(|block| &mut block.operators) {
         match &mut operator.kind {
-            OpKind::Linear { outputs, .. } if *outputs == vocab => *outputs = ADAPTIVE_LOGITS,
-            OpKind::CrossEntropy { classes, .. } => *classes = ADAPTIVE_LOGITS,
+            OpKind::Linear { outputs, .. } if *outputs == vocab => *outputs = logits,
+            OpKind::CrossEntropy { classes, .. } => *classes = logits,
             _ => continue,
         }
         for ty in operator.inputs.iter_mut().chain([&mut operator.output]) {
             if let Some(last) = ty.dims.last_mut().filter(|extent| **extent == vocab) {
-                *last = ADAPTIVE_LOGITS;
+                *last = logits;
             }
         }
     }
     let trace = vec![
         TraceEntry { name: "sizes of the model".into(), value: "Dai et al. 2019".into(), origin: Origin::Datasheet },
-        assumed("logits of a token", ADAPTIVE_LOGITS),
+        assumed("logits of a token", &logits),
     ];
     Ok(TrainedModel { folded, trace })
 }

@@ -29,13 +29,15 @@ pub(super) fn stack(row: &Row, device: &DeviceSpec, profile: &Profile) -> RowSta
 
 fn name(row: &Row) -> &'static str {
     match parse::software(&row.framework).family {
-        SoftwareFamily::MegatronLm if overlaps(row) => "megatron-lm-2022",
+        SoftwareFamily::MegatronLm if overlaps(row) && !is_nemo(row) => "megatron-lm-2022",
         SoftwareFamily::MegatronLm | SoftwareFamily::OneFlow => "megatron-lm-2021",
         SoftwareFamily::MegatronDeepSpeed => "megatron-deepspeed",
+        SoftwareFamily::MegatronCore if is_test(row) => "megatron-core-ci",
         SoftwareFamily::MegatronCore => "megatron-core",
         SoftwareFamily::PytorchFsdp => "pytorch-fsdp",
         SoftwareFamily::InternEvo => "internevo",
         SoftwareFamily::DeepSpeed => "deepspeed-zero",
+        SoftwareFamily::Pytorch if is_nvidia_example(row) && !is_fused(row) => "nvidia-examples-eager",
         SoftwareFamily::Pytorch | SoftwareFamily::Paddle if is_nvidia_example(row) => "nvidia-examples",
         SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 => "nvidia-examples-tensorflow",
         _ => "pytorch-ddp",
@@ -45,6 +47,21 @@ fn name(row: &Row) -> &'static str {
 fn is_nvidia_example(row: &Row) -> bool {
     let text = format!("{} {} {}", row.source, row.citation, row.framework).to_ascii_lowercase();
     says(&text, &["deeplearningexamples", "ngc", "nvidia"])
+}
+
+/// Whether an example's model has fused kernels: BERT and its kin have.
+fn is_fused(row: &Row) -> bool {
+    says(&row.model.to_ascii_lowercase(), &["bert", "electra", "bart"])
+}
+
+/// Megatron-Core's functional tests.
+fn is_test(row: &Row) -> bool {
+    row.framework.ends_with("CI)") || row.source.contains("_ci_")
+}
+
+/// NeMo on Megatron-LM of before its core.
+fn is_nemo(row: &Row) -> bool {
+    row.framework.to_ascii_lowercase().contains("nemo")
 }
 
 /// Megatron-LM since 2022: a row of that year or later, or one that uses what came with it.

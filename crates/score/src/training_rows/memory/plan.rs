@@ -30,11 +30,14 @@ impl MemoryPlan {
     /// # Errors
     /// [`Skip`] where a column is not understood, or degrees and batch do not fit together.
     pub(super) fn of(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> Result<Self, Skip> {
+        if row.micro_batch.is_none() && row.global_batch > row.dp.or(row.gpus) {
+            return Err(Skip::new("missing-micro-batch", "column 'micro_batch': memory goes with it"));
+        }
         let (completed, mut trace) = completed(row, recipe);
         let planned = language::layout(&completed, device)?;
         trace.extend(planned.trace);
         let mut layout = planned.layout;
-        if recipe.has_local_layers() {
+        if recipe.has_local_layers() || recipe.predates_fused_attention(row) {
             layout.attention = AttentionKernel::Materialised;
         }
         let chunks = row.vpp.unwrap_or(1);
@@ -44,7 +47,12 @@ impl MemoryPlan {
         if recipe.says(&["multi_dist_optimizer_instances"]) && (layout.dp * layout.cp).is_multiple_of(2) {
             layout.zero.shard_group = Some(layout.dp * layout.cp / 2);
         }
-        let stated = parse::recompute(&row.recompute)?.is_some();
+        let layers = row.layers.unwrap_or(0);
+        if recipe.is_megatron() && layout.pp > 1 && !layers.is_multiple_of(layout.pp * layout.vpp) {
+            let detail = format!("{layers} layers on {} stages of {} chunks", layout.pp, layout.vpp);
+            return Err(Skip::new("unknown-stage-split", detail));
+        }
+        let stated = parse::recompute(&completed.recompute)?.is_some();
         let timed = !matches!(Metric::of(row)?.quantity, Quantity::OutOfMemory);
         let usual_recompute = if timed && !stated { LADDER } else { &[] };
         Ok(Self { layout, usual_recompute, trace })
@@ -54,8 +62,12 @@ impl MemoryPlan {
 /// The row with replicas, where a recipe of Megatron leaves them open.
 fn completed(row: &Row, recipe: &Recipe) -> (Row, Vec<TraceEntry>) {
     let mut row = row.clone();
+    // What only another's example does is no statement of this run.
+    if row.recompute.contains("not restated") {
+        row.recompute.clear();
+    }
     let open = row.gpus.is_none() && row.dp.is_none();
-    if !open || !(recipe.is_release_run || recipe.is_functional_test) {
+    if !open || !recipe.is_megatron() {
         return (row, Vec::new());
     }
     let ranks = [row.tp, row.pp, row.cp].iter().flatten().fold(1_u64, |all, axis| all.saturating_mul(*axis)).max(1);

@@ -49,6 +49,7 @@ pub(super) fn shape(row: &Row, recipe: &Recipe) -> Result<(TransformerShape, Vec
         learned_positions: traits.learned_positions,
         tied: tied(recipe, &model),
         experts: experts(row, recipe, &model),
+        trained: if recipe.says(&["lora"]) { 0.0 } else { 1.0 },
     };
     sane(&shape, &row.model)?;
     Ok((shape, model.trace))
@@ -110,7 +111,7 @@ fn feed_forward(row: &Row, recipe: &Recipe, model: &Transformer, gated: bool) ->
 }
 
 fn vocabulary(row: &Row, recipe: &Recipe, model: &Transformer) -> u64 {
-    let tests = recipe.is_functional_test || recipe.is_release_run;
+    let tests = recipe.is_megatron();
     match (row.vocab, model.kind) {
         (None, TransformerKind::Encoder) if tests => CASED_WORDS,
         (None, TransformerKind::EncoderDecoder) if tests => CASED_WORDS + SENTINELS,
@@ -122,7 +123,7 @@ fn vocabulary(row: &Row, recipe: &Recipe, model: &Transformer) -> u64 {
 fn experts(row: &Row, recipe: &Recipe, model: &Transformer) -> Option<ExpertShape> {
     let stated = model.experts?;
     let named = recipe.degree("etp").or_else(|| recipe.degree("tp"));
-    let tests = recipe.is_functional_test || recipe.is_release_run;
+    let tests = recipe.is_megatron();
     // Beyond Megatron's tests, experts are spread by expert parallelism alone.
     let tensor_parallel = if tests { named.or(row.tp) } else { Some(1).filter(|_| row.ep.is_some_and(|ep| ep > 1)) };
     Some(ExpertShape {

@@ -33,7 +33,8 @@ pub(super) fn compute(node: &NodeView<'_>, inputs: &[Option<Constant>]) -> Optio
         ("Split", Some(x)) => return Some(split(node, x, at(1))),
         _ => return None,
     };
-    let differs = inputs.iter().flatten().any(|input| input.differs) && node.op() != "GatherND";
+    let picks = matches!(node.op(), "Gather" | "GatherND");
+    let differs = inputs.iter().flatten().any(|input| input.differs) && !picks;
     Some(folded.map(|constant| vec![constant.differing(differs)]))
 }
 
@@ -49,8 +50,8 @@ fn range(start: &Constant, limit: &Constant, step: &Constant) -> Folded {
         let numbers = (0..count as i64).map(|i| start + i as f32 * step);
         return Ok(Constant::floats(vec![Extent::known(count as i64)], numbers));
     }
-    let [start, limit, step] = [start, limit, step].map(|x| x.extents().map(|list| list.first().copied()));
-    let (Some(start), Some(limit), Some(step)) = (start?, limit?, step?) else {
+    let [start, limit, step] = [start, limit, step].map(|x| x.extents().first().copied());
+    let (Some(start), Some(limit), Some(step)) = (start, limit, step) else {
         return Err("a range without bounds".to_owned());
     };
     if limit.per_sample && start == Extent::known(0) && step == Extent::ONE {
@@ -66,7 +67,7 @@ fn range(start: &Constant, limit: &Constant, step: &Constant) -> Folded {
 }
 
 fn filled(node: &NodeView<'_>, shape: &Constant) -> Folded {
-    let dims = shape.extents()?;
+    let dims = shape.extents();
     let count = stored(&dims)?.iter().product();
     let one = match node.tensor("value") {
         Some(tensor) => Constant::of(tensor, || Err("a filling in another file".to_owned()))?,
@@ -110,7 +111,9 @@ fn concat(node: &NodeView<'_>, inputs: &[Option<Constant>]) -> Folded {
     let mut dims = first.dims.clone();
     let mut sum = Extent::known(0);
     for part in &parts {
-        let others = |list: &[Extent]| list.iter().enumerate().filter(|(at, _)| *at != axis).all(|(at, extent)| dims.get(at) == Some(extent));
+        let others = |list: &[Extent]| {
+            list.iter().enumerate().filter(|(at, _)| *at != axis).all(|(at, extent)| dims.get(at) == Some(extent))
+        };
         if part.dims.len() != dims.len() || !others(&part.dims) || part.dims[axis].per_sample {
             return Err(format!("{} cannot be joined to {}", display(&part.dims), display(&first.dims)));
         }
@@ -125,17 +128,27 @@ fn concat(node: &NodeView<'_>, inputs: &[Option<Constant>]) -> Folded {
         let lists = parts.iter().map(|part| part.as_floats()).collect::<Result<Vec<_>, _>>()?;
         let mut all = Vec::with_capacity(count);
         for row in 0..rows {
-            lists.iter().zip(&widths).for_each(|(list, width)| all.extend_from_slice(&list[row * width..(row + 1) * width]));
+            lists
+                .iter()
+                .zip(&widths)
+                .for_each(|(list, width)| all.extend_from_slice(&list[row * width..(row + 1) * width]));
         }
         return Ok(Constant::floats(dims, all));
     }
-    let lists = parts.iter().map(|part| part.extents()).collect::<Result<Vec<_>, _>>()?;
+    let lists: Vec<Vec<Extent>> = parts.iter().map(|part| part.extents()).collect();
     let mut all = Vec::with_capacity(count);
     for row in 0..rows {
-        lists.iter().zip(&widths).for_each(|(list, width)| all.extend_from_slice(&list[row * width..(row + 1) * width]));
+        lists
+            .iter()
+            .zip(&widths)
+            .for_each(|(list, width)| all.extend_from_slice(&list[row * width..(row + 1) * width]));
     }
     let joined = Constant::ints(dims, all);
-    if let Numbers::Bools(_) = first.numbers { joined.as_bools().map(|bits| Constant::bools(joined.dims.clone(), bits.iter().copied())) } else { Ok(joined) }
+    if let Numbers::Bools(_) = first.numbers {
+        Ok(Constant::bools(joined.dims.clone(), joined.as_bools().iter().copied()))
+    } else {
+        Ok(joined)
+    }
 }
 
 fn sliced(x: &Constant, slices: &[reshape::Range]) -> Folded {
@@ -153,11 +166,14 @@ fn gather(node: &NodeView<'_>, x: &Constant, indices: &Constant) -> Folded {
     let dims: Vec<Extent> = x.dims[..axis].iter().chain(&indices.dims).chain(&x.dims[axis + 1..]).copied().collect();
     stored(&dims)?;
     let mut axes = every(&x.dims)?;
-    let extent = if x.dims[axis].per_sample { 1 } else { x.dims[axis].coefficient };
-    let within = |at: &i64| usize::try_from(if *at < 0 { at + extent } else { *at }).ok().filter(|at| (*at as i64) < extent);
+    let extent = x.dims[axis].coefficient;
+    let within =
+        |at: &i64| usize::try_from(if *at < 0 { at + extent } else { *at }).ok().filter(|at| (*at as i64) < extent);
     let positions: Option<Vec<usize>> = indices.integers()?.iter().map(within).collect();
     axes[axis] = positions.ok_or_else(|| format!("an index outside an axis of {extent}"))?;
-    x.picked(dims, &chosen(&x.dims, &axes)?)
+    // Of an axis over the samples each takes its own part.
+    let differs = indices.differs && !x.dims[axis].per_sample;
+    Ok(x.picked(dims, &chosen(&x.dims, &axes)?)?.differing(differs))
 }
 
 /// The component that indexes the samples is passed over: all samples hold the same.
@@ -174,7 +190,7 @@ fn gather_nd(node: &NodeView<'_>, x: &Constant, indices: &Constant) -> Folded {
     for index in indices.integers()?.chunks_exact(depth) {
         let mut flat = 0;
         for (axis, at) in index.iter().enumerate() {
-            let at = if x.dims[axis].per_sample { 0 } else { *at };
+            let at = if x.dims[axis] == Extent::BATCH { 0 } else { *at };
             let at = if at < 0 { at + sizes[axis] as i64 } else { at };
             let at = usize::try_from(at).ok().filter(|at| *at < sizes[axis]);
             flat = flat * sizes[axis] + at.ok_or_else(|| format!("an index outside {}", display(&x.dims)))?;
@@ -186,19 +202,20 @@ fn gather_nd(node: &NodeView<'_>, x: &Constant, indices: &Constant) -> Folded {
 }
 
 fn expand(x: &Constant, shape: &Constant) -> Folded {
-    let dims = broadcast(&x.dims, &shape.extents()?).ok_or("shapes that do not broadcast")?;
+    let dims = broadcast(&x.dims, &shape.extents()).ok_or("shapes that do not broadcast")?;
     x.picked(dims.clone(), &spread(&x.dims, &dims)?)
 }
 
 fn tile(x: &Constant, repeats: &Constant) -> Folded {
-    let repeats = repeats.extents()?;
+    let repeats = repeats.extents();
     if repeats.len() != x.dims.len() {
         return Err("as many repeats as axes are needed".to_owned());
     }
     let product = |(extent, times): (&Extent, &Extent)| extent.times(*times).ok_or("a shape that cannot be tiled");
     let dims: Vec<Extent> = x.dims.iter().zip(&repeats).map(product).collect::<Result<_, _>>()?;
     let (from, to) = (stored(&x.dims)?, stored(&dims)?);
-    let axes: Vec<Vec<usize>> = from.iter().zip(&to).map(|(own, all)| (0..*all).map(|i| i % own.max(&1)).collect()).collect();
+    let axes: Vec<Vec<usize>> =
+        from.iter().zip(&to).map(|(own, all)| (0..*all).map(|i| i % own.max(&1)).collect()).collect();
     x.picked(dims, &chosen(&x.dims, &axes)?)
 }
 
@@ -218,7 +235,7 @@ fn cumulative(node: &NodeView<'_>, x: &Constant, axis: &Constant) -> Folded {
         }
     }
     let floats = Constant::floats(x.dims.clone(), list);
-    if let Numbers::Floats(_) = x.numbers { Ok(floats) } else { Ok(Constant::ints(x.dims.clone(), floats.extents()?)) }
+    if let Numbers::Floats(_) = x.numbers { Ok(floats) } else { Ok(Constant::ints(x.dims.clone(), floats.extents())) }
 }
 
 fn triangle(node: &NodeView<'_>, x: &Constant, diagonal: Option<&Constant>) -> Folded {
@@ -234,8 +251,8 @@ fn triangle(node: &NodeView<'_>, x: &Constant, diagonal: Option<&Constant>) -> F
     let result = Constant::floats(x.dims.clone(), list);
     match x.numbers {
         Numbers::Floats(_) => Ok(result),
-        Numbers::Ints(_) => Ok(Constant::ints(x.dims.clone(), result.extents()?)),
-        Numbers::Bools(_) => Ok(Constant::bools(x.dims.clone(), result.as_bools()?.iter().copied())),
+        Numbers::Ints(_) => Ok(Constant::ints(x.dims.clone(), result.extents())),
+        Numbers::Bools(_) => Ok(Constant::bools(x.dims.clone(), result.as_bools().iter().copied())),
     }
 }
 
@@ -284,8 +301,13 @@ fn reduced(node: &NodeView<'_>, x: &Constant, axes: Option<&Constant>) -> Folded
         };
     }
     let result = Constant::floats(dims, sums);
-    let result = if let Numbers::Floats(_) = x.numbers { result } else { Constant::ints(result.dims.clone(), result.extents()?) };
-    if node.int("keepdims", 1) != 0 { Ok(result) } else { result.with_dims(reshape::reduced_dims(&x.dims, &axes, false)) }
+    let result =
+        if let Numbers::Floats(_) = x.numbers { result } else { Constant::ints(result.dims.clone(), result.extents()) };
+    if node.int("keepdims", 1) != 0 {
+        Ok(result)
+    } else {
+        result.with_dims(reshape::reduced_dims(&x.dims, &axes, false))
+    }
 }
 
 fn split(node: &NodeView<'_>, x: &Constant, sizes: Option<&Constant>) -> Result<Vec<Constant>, String> {

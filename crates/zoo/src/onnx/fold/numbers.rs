@@ -12,7 +12,7 @@ pub(super) fn compute(node: &NodeView<'_>, inputs: &[&Constant]) -> Option<Folde
     let folded = match (node.op(), inputs) {
         ("Cast", [x]) => cast(x, node.int("to", 1)),
         ("CastLike", [x, like]) => cast(x, element_of(like)),
-        ("Not", [x]) => x.as_bools().map(|list| Constant::bools(x.dims.clone(), list.iter().map(|bit| !bit))),
+        ("Not", [x]) => Ok(Constant::bools(x.dims.clone(), x.as_bools().iter().map(|bit| !bit))),
         ("Where", [condition, yes, no]) => choose(condition, yes, no),
         ("And" | "Or" | "Xor", [a, b]) => logic(node.op(), a, b),
         ("Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual", [a, b]) => compare(node.op(), a, b),
@@ -38,8 +38,8 @@ fn cast(x: &Constant, to: i64) -> Folded {
     let dims = x.dims.clone();
     Ok(match to {
         1 | 10 | 11 | 16 => Constant::floats(dims, x.as_floats()?.iter().copied()),
-        9 => Constant::bools(dims, x.as_bools()?.iter().copied()),
-        _ => Constant::ints(dims, x.extents()?),
+        9 => Constant::bools(dims, x.as_bools().iter().copied()),
+        _ => Constant::ints(dims, x.extents()),
     })
 }
 
@@ -93,14 +93,19 @@ impl Pairs {
         Ok(Self { dims, left, right })
     }
 
-    fn map<A: Copy, B: Copy, R>(&self, a: &[A], b: &[B], mut f: impl FnMut(A, B) -> Result<R, String>) -> Result<Vec<R>, String> {
+    fn map<A: Copy, B: Copy, R>(
+        &self,
+        a: &[A],
+        b: &[B],
+        mut f: impl FnMut(A, B) -> Result<R, String>,
+    ) -> Result<Vec<R>, String> {
         let pairs = self.left.iter().zip(&self.right);
         pairs.map(|(left, right)| f(a[*left], b[*right])).collect()
     }
 }
 
 /// For every stored element of shape `to`, the one of shape `from` that is broadcast there.
-pub(super) fn spread(from: &[Extent], to: &[Extent]) -> Result<Vec<usize>, String> {
+pub(in super::super) fn spread(from: &[Extent], to: &[Extent]) -> Result<Vec<usize>, String> {
     let (from, to) = (stored(from)?, stored(to)?);
     let missing = to.len() - from.len();
     let mut indices = vec![0usize];
@@ -117,12 +122,12 @@ pub(super) fn spread(from: &[Extent], to: &[Extent]) -> Result<Vec<usize>, Strin
 fn choose(condition: &Constant, yes: &Constant, no: &Constant) -> Folded {
     let values = Pairs::of(&yes.dims, &no.dims)?;
     let all = Pairs::of(&condition.dims, &values.dims)?;
-    let bits = condition.as_bools()?;
+    let bits = condition.as_bools();
     let value = |index: usize, bit: bool| if bit { values.left[index] } else { values.right[index] };
     let picks: Vec<(usize, bool)> =
         all.left.iter().zip(&all.right).map(|(bit, index)| (value(*index, bits[*bit]), bits[*bit])).collect();
     if let (Numbers::Ints(_), Numbers::Ints(_)) = (&yes.numbers, &no.numbers) {
-        let (yes, no) = (yes.extents()?, no.extents()?);
+        let (yes, no) = (yes.extents(), no.extents());
         return Ok(Constant::ints(all.dims, picks.iter().map(|(at, bit)| if *bit { yes[*at] } else { no[*at] })));
     }
     if let (Numbers::Bools(yes), Numbers::Bools(no)) = (&yes.numbers, &no.numbers) {
@@ -134,7 +139,7 @@ fn choose(condition: &Constant, yes: &Constant, no: &Constant) -> Folded {
 
 fn logic(op: &str, a: &Constant, b: &Constant) -> Folded {
     let pairs = Pairs::of(&a.dims, &b.dims)?;
-    let bits = pairs.map(&a.as_bools()?, &b.as_bools()?, |a, b| {
+    let bits = pairs.map(&a.as_bools(), &b.as_bools(), |a, b| {
         Ok(match op {
             "And" => a & b,
             "Or" => a | b,
@@ -151,7 +156,7 @@ fn compare(op: &str, a: &Constant, b: &Constant) -> Folded {
         let bits = pairs.map(&a.as_floats()?, &b.as_floats()?, |a, b| Ok(holds(op, a.partial_cmp(&b))))?;
         return Ok(Constant::bools(pairs.dims, bits));
     }
-    let bits = pairs.map(&a.extents()?, &b.extents()?, |a, b| match (a.number(), b.number()) {
+    let bits = pairs.map(&a.extents(), &b.extents(), |a, b| match (a.number(), b.number()) {
         (Some(a), Some(b)) => Ok(holds(op, Some(a.cmp(&b)))),
         (None, None) => Ok(holds(op, Some(a.coefficient.cmp(&b.coefficient)))),
         _ if op == "Equal" => Ok(false),
@@ -178,7 +183,7 @@ fn arithmetic(op: &str, a: &Constant, b: &Constant) -> Folded {
         let floats = pairs.map(&a.as_floats()?, &b.as_floats()?, |a, b| Ok(on_floats(op, a, b)))?;
         return Ok(Constant::floats(pairs.dims, floats));
     }
-    let ints = pairs.map(&a.extents()?, &b.extents()?, |a, b| {
+    let ints = pairs.map(&a.extents(), &b.extents(), |a, b| {
         on_extents(op, a, b).ok_or_else(|| format!("{a} and {b} cannot be joined by {op}"))
     })?;
     Ok(Constant::ints(pairs.dims, ints))

@@ -95,7 +95,11 @@ fn joined(a: &Curve, b: &Curve, function: Arithmetic, left: Id, right: Id) -> Op
             Arithmetic::Power => x.powf(y),
         };
     }
-    values.iter().all(|value| value.is_finite()).then_some(Curve { source: a.source, values, depth: a.depth + b.depth + 1 })
+    values.iter().all(|value| value.is_finite()).then_some(Curve {
+        source: a.source,
+        values,
+        depth: a.depth + b.depth + 1,
+    })
 }
 
 /// An activation at a point; `None` for one that is not computed here.

@@ -34,7 +34,8 @@ impl Mask {
             [columns] => (&[][..], 1, *columns as usize),
             [] => (&[][..], 1, 1),
         };
-        let fits = (rows == 1 || rows == self.s) && (columns == 1 || columns == self.t) && before.iter().all(|n| *n == 1);
+        let fits =
+            (rows == 1 || rows == self.s) && (columns == 1 || columns == self.t) && before.iter().all(|n| *n == 1);
         fits.then(|| (if rows == 1 { 0 } else { row }) * columns + if columns == 1 { 0 } else { column })
     }
 
@@ -57,7 +58,9 @@ impl Mask {
         for at in 0..self.s * self.t {
             let number = *numbers.get(self.place(dims, at)?)?;
             let hidden = self.hidden.get(at).copied().unwrap_or(false);
-            if number != 1.0 && !(number == 0.0 && hidden) {
+            let kept = (number - 1.0).abs() <= f32::EPSILON;
+            let lost = number == 0.0 && hidden;
+            if !(kept || lost) {
                 return None;
             }
         }

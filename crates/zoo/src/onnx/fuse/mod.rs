@@ -13,7 +13,8 @@ use super::ir::{Body, Id, Ir, Node};
 
 /// The graph with patterns joined, and where each node went.
 pub(super) fn run(old: &Ir) -> Result<(Ir, Vec<Id>), String> {
-    let mut joiner = Joiner { ir: Ir { params: old.params.clone(), ..Ir::default() }, curves: Vec::new(), uses: Vec::new() };
+    let mut joiner =
+        Joiner { ir: Ir { params: old.params.clone(), ..Ir::default() }, curves: Vec::new(), uses: Vec::new() };
     let uses = uses(old);
     let mut places = Vec::with_capacity(old.nodes.len());
     for (id, node) in old.nodes.iter().enumerate() {
@@ -129,8 +130,12 @@ impl Joiner {
         let source = self.ir.node(b).inputs[0];
         let [.., m, n] = &mut axes[..] else { return Ok(None) };
         std::mem::swap(m, n);
-        // Only where the rows of the right side were columns before: any other order is a transpose of its own.
-        let right = if axes.is_sorted() { source } else { self.ir.op(OpKind::Transpose(Transpose { axes }), &[source])? };
+        // Only where the features come last without it: keys that were turned, not values whose heads were.
+        if axes.last() != Some(&(axes.len() - 1)) {
+            return Ok(None);
+        }
+        let right =
+            if axes.is_sorted() { source } else { self.ir.op(OpKind::Transpose(Transpose { axes }), &[source])? };
         self.ir.op(OpKind::MatMul(MatMul { transpose_right: true }), &[a, right]).map(Some)
     }
 
@@ -151,7 +156,9 @@ impl Joiner {
     /// The gate of a gated MLP.
     fn gated(&mut self, a: Id, b: Id) -> Result<Option<Id>, String> {
         let activated = |id: Id| match self.ir.kind(id) {
-            Some(OpKind::Activation { function }) if activation::gates(*function) => Some((*function, self.ir.node(id).inputs[0])),
+            Some(OpKind::Activation { function }) if activation::gates(*function) => {
+                Some((*function, self.ir.node(id).inputs[0]))
+            }
             _ => None,
         };
         let (Some((function, gate)), other) = activated(a).map_or((activated(b), a), |found| (Some(found), b)) else {

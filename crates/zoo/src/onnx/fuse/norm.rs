@@ -2,7 +2,7 @@
 
 use cutplane_graph::{ActivationKind, Arithmetic, Learned, OpKind, Reduction, RmsNorm};
 
-use super::super::ir::{Id, Ir};
+use super::super::ir::{Id, Ir, is};
 use super::super::operators::eps_as_written;
 
 /// A value divided by a root of its mean square.
@@ -76,13 +76,15 @@ fn activated(ir: &Ir, id: Id, wanted: ActivationKind) -> Option<Id> {
 fn root(ir: &Ir, id: Id) -> Option<(Id, f64)> {
     let sum = activated(ir, id, ActivationKind::Sqrt)?;
     let (mean, eps) = match ir.kind(sum)? {
-        OpKind::ScaleShift(kind) if kind.scale == 1.0 => (ir.node(sum).inputs[0], kind.shift),
+        OpKind::ScaleShift(kind) if is(kind.scale, 1.0) => (ir.node(sum).inputs[0], kind.shift),
         _ => return None,
     };
     let square = mean_of(ir, mean)?;
-    let value = activated(ir, square, ActivationKind::Square).or_else(|| match (ir.kind(square)?, &ir.node(square).inputs[..]) {
-        (OpKind::Binary(kind), &[a, b]) if a == b && kind.function == Arithmetic::Multiply => Some(a),
-        _ => None,
+    let value = activated(ir, square, ActivationKind::Square).or_else(|| {
+        match (ir.kind(square)?, &ir.node(square).inputs[..]) {
+            (OpKind::Binary(kind), &[a, b]) if a == b && kind.function == Arithmetic::Multiply => Some(a),
+            _ => None,
+        }
     })?;
     Some((value, eps))
 }

@@ -29,7 +29,9 @@ pub(super) fn product(importer: &mut Importer<'_>, _: &NodeView<'_>, inputs: &[E
 
 /// Product with a weight: a linear layer.
 fn linear(importer: &mut Importer<'_>, x: &Value, weight: &Weight, bias: Option<usize>) -> Result<Value, String> {
-    let &[k, n] = &weight.dims[..] else { return Err(format!("multiplies with a weight of shape {}", display(&weight.dims))) };
+    let &[k, n] = &weight.dims[..] else {
+        return Err(format!("multiplies with a weight of shape {}", display(&weight.dims)));
+    };
     let fits = x.dims.last() == Some(&k) && !sample_dims(&x.dims).is_empty();
     let (inputs, outputs) = (k.coefficient as u64, n.coefficient as u64);
     if !fits {
@@ -48,7 +50,13 @@ fn linear(importer: &mut Importer<'_>, x: &Value, weight: &Weight, bias: Option<
 
 /// Product of two computed values.
 fn values(importer: &mut Importer<'_>, x: &Value, y: &Value) -> Result<Value, String> {
-    let refuse = || format!("multiplies the matrices {} and {}, of which the axes before the last two must be equal", display(&x.dims), display(&y.dims));
+    let refuse = || {
+        format!(
+            "multiplies the matrices {} and {}, of which the axes before the last two must be equal",
+            display(&x.dims),
+            display(&y.dims)
+        )
+    };
     let ([outer @ .., m, k], [outer_y @ .., k_y, n]) = (&x.dims[..], &y.dims[..]) else { return Err(refuse()) };
     let inside = [m, k, n].iter().any(|extent| extent.per_sample);
     if outer != outer_y || k != k_y || inside {
@@ -64,7 +72,9 @@ pub(super) fn gemm(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[E
     if (node.float("alpha", 1.0) - 1.0).abs() > 1e-7 || (node.float("beta", 1.0) - 1.0).abs() > 1e-7 {
         return Err("scales the product or the bias".to_owned());
     }
-    let Entry::Weight(weight) = given(inputs, 1) else { return Err("multiplies two computed values: export MatMul".to_owned()) };
+    let Entry::Weight(weight) = given(inputs, 1) else {
+        return Err("multiplies two computed values: export MatMul".to_owned());
+    };
     let mut weight = weight.clone();
     if node.int("transB", 0) != 0 {
         weight.transposed = !weight.transposed;
@@ -73,7 +83,9 @@ pub(super) fn gemm(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[E
     let outputs = weight.dims.last().copied().unwrap_or(Extent::ONE);
     let bias = match given(inputs, 2) {
         Entry::Absent => None,
-        Entry::Weight(bias) if elements(&bias.dims) == elements(&[outputs]) => Some(importer.ir.param(bias.initializer, Vec::new())),
+        Entry::Weight(bias) if elements(&bias.dims) == elements(&[outputs]) => {
+            Some(importer.ir.param(bias.initializer, Vec::new()))
+        }
         _ => return Err("adds a bias that is no initializer of one number an output".to_owned()),
     };
     one(linear(importer, &x, &weight, bias)?)
@@ -83,7 +95,9 @@ pub(super) fn gemm(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[E
 pub(super) fn rotary(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
     let x = float(importer, inputs, 0)?;
     let (cosines, sines) = (importer.constant(given(inputs, 1))?, importer.constant(given(inputs, 2))?);
-    let [batch, _, positions, width] = x.dims[..] else { return Err("rotates something else than [batch, heads, positions, width]".to_owned()) };
+    let [batch, _, positions, width] = x.dims[..] else {
+        return Err("rotates something else than [batch, heads, positions, width]".to_owned());
+    };
     if node.int("rotary_embedding_dim", 0) != 0 || !matches!(given(inputs, 3), Entry::Absent) || !batch.per_sample {
         return Err("rotates part of a head, or by positions that are given".to_owned());
     }
@@ -123,7 +137,7 @@ pub(super) fn attention(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs
     }
     if let Some(mask) = optional_constant(importer, inputs, 3)? {
         let mask = match mask.numbers {
-            super::super::constant::Numbers::Bools(_) => mask.as_mask(MASKED)?,
+            super::super::constant::Numbers::Bools(_) => mask.as_mask(MASKED),
             _ => mask,
         };
         scores = fixed(importer, Arithmetic::Add, &scores, &mask)?;

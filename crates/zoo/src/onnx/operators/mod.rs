@@ -5,6 +5,7 @@ mod norm;
 mod pointwise;
 pub(super) use norm::eps_as_written;
 mod recurrent;
+mod rows;
 mod shape;
 mod window;
 
@@ -104,9 +105,33 @@ static TABLE: [(&str, Lower); 79] = [
 
 /// Operators that are computed where all their inputs are known, and not on values.
 const CONSTANT_ONLY: [&str; 27] = [
-    "And", "BitwiseAnd", "Ceil", "ConstantOfShape", "CumSum", "Equal", "Floor", "GatherND", "Greater", "GreaterOrEqual",
-    "Less", "LessOrEqual", "Mod", "Not", "Or", "Range", "ReduceMin", "ReduceProd", "Round", "Sign", "Trilu", "Xor",
-    "Shape", "Size", "Constant", "Identity", "Cast",
+    "And",
+    "BitwiseAnd",
+    "Ceil",
+    "ConstantOfShape",
+    "CumSum",
+    "Equal",
+    "Floor",
+    "GatherND",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Mod",
+    "Not",
+    "Or",
+    "Range",
+    "ReduceMin",
+    "ReduceProd",
+    "Round",
+    "Sign",
+    "Trilu",
+    "Xor",
+    "Shape",
+    "Size",
+    "Constant",
+    "Identity",
+    "Cast",
 ];
 
 /// The operators of ONNX that can be read, in alphabetical order.
@@ -127,10 +152,16 @@ pub(super) fn lower(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[
         return Err("its inputs depend on the data; it is supported on shapes and other known numbers only".to_owned());
     }
     let domain = if node.node.domain.is_empty() { "ai.onnx" } else { node.node.domain };
-    Err(format!("is an operator that is not supported ('{}' of {}): known are {}", shortened(node.op()), shortened(domain), known().join(", ")))
+    Err(format!(
+        "is an operator that is not supported ('{}' of {}): known are {}",
+        shortened(node.op()),
+        shortened(domain),
+        known().join(", ")
+    ))
 }
 
 /// One value as a result.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of all operators")]
 fn one(value: Value) -> Lowered {
     Ok(vec![Entry::Value(value)])
 }
@@ -145,7 +176,9 @@ fn value(inputs: &[Entry], index: usize) -> Result<&Value, String> {
         Entry::Value(value) => Ok(value),
         Entry::Absent => Err(format!("input {index} is missing")),
         Entry::Constant(_) => Err(format!("input {index} is a constant where a computed value is supported")),
-        Entry::Weight(_) | Entry::Rows(_) => Err(format!("input {index} is a weight where a computed value is supported")),
+        Entry::Weight(_) | Entry::Rows(_) => {
+            Err(format!("input {index} is a weight where a computed value is supported"))
+        }
         Entry::NotANumber(_) => Err(format!("input {index} is a test for numbers that are none")),
     }
 }
@@ -173,7 +206,7 @@ fn weight(importer: &mut Importer<'_>, inputs: &[Entry], index: usize, shape: &[
         return Err(format!("input {index} must be an initializer of shape {shape:?}: it is computed"));
     };
     let found: Vec<u64> = super::extent::sample_dims(&weight.dims);
-    if found.iter().product::<u64>() != shape.iter().product() || weight.transposed {
+    if found.iter().product::<u64>() != shape.iter().product::<u64>() || weight.transposed {
         return Err(format!("input {index} must be an initializer of shape {shape:?}, got {found:?}"));
     }
     Ok(importer.ir.param(weight.initializer, Vec::new()))

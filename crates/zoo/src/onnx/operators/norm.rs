@@ -61,7 +61,8 @@ pub(super) fn group(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[
     }
     let params = vec![weight(importer, inputs, 1, &[channels])?, weight(importer, inputs, 2, &[channels])?];
     let eps = eps_as_written(f64::from(node.float("epsilon", 1e-5)));
-    let id = importer.ir.op_with(OpKind::GroupNorm(GroupNorm { groups, channels, eps, affine: true }), &[x.id], params)?;
+    let id =
+        importer.ir.op_with(OpKind::GroupNorm(GroupNorm { groups, channels, eps, affine: true }), &[x.id], params)?;
     one(importer.ir.checked(id, x.dims)?)
 }
 

@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
-use cutplane_graph::{ActivationKind, Arithmetic, Binary, Fixed, Init, Learned, OpKind, ScaleShift, Softmax, Transpose};
+use cutplane_graph::{
+    ActivationKind, Arithmetic, Binary, Fixed, Init, Learned, OpKind, ScaleShift, Softmax, Transpose,
+};
 
-use super::super::constant::{Constant, stored};
+use super::super::constant::{Constant, Numbers};
 use super::super::extent::{Extent, batch_axis, broadcast, display, sample_axis, sample_dims};
-use super::super::import::{Entry, Importer, Rows, Weight, is_float};
-use super::super::ir::{Body, Buckets, Node, Value};
+use super::super::import::{Entry, Importer, Weight, is_float};
+use super::super::ir::{Value, is};
 use super::super::node::NodeView;
-use super::{Lowered, float, given, one, optional_constant, same_shape, value};
+use super::{Lowered, float, given, one, optional_constant, rows, same_shape, value};
+
+/// A score below this is hidden.
+const HIDDEN: f32 = -1e4;
 
 /// An operator that changes nothing when a model is trained without dropout.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of all operators")]
 pub(super) fn identity(_: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
     let unused = node.node.outputs.len().saturating_sub(1);
     Ok(std::iter::once(given(inputs, 0).clone()).chain(std::iter::repeat_n(Entry::Absent, unused)).collect())
@@ -57,7 +63,7 @@ pub(super) fn unary(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[
 }
 
 fn scaled(importer: &mut Importer<'_>, x: &Value, scale: f64, shift: f64) -> Result<Value, String> {
-    if scale == 1.0 && shift == 0.0 {
+    if is(scale, 1.0) && is(shift, 0.0) {
         return Ok(x.clone());
     }
     let finite = |number: f64| number.clamp(-f64::from(f32::MAX), f64::from(f32::MAX));
@@ -116,30 +122,25 @@ pub(super) fn clip(importer: &mut Importer<'_>, _: &NodeView<'_>, inputs: &[Entr
 pub(super) fn power(importer: &mut Importer<'_>, _: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
     let x = float(importer, inputs, 0)?;
     let exponent = optional_constant(importer, inputs, 1)?.and_then(|constant| constant.uniform());
-    let Some(exponent) = exponent else { return Err("a power that is not one known number".to_owned()) };
-    let mut apply = |function| same_shape(importer, OpKind::Activation { function }, &x);
-    if exponent == 1.0 {
+    let Some(exponent) = exponent.map(f64::from) else { return Err("a power that is not one known number".to_owned()) };
+    if is(exponent, 1.0) {
         return one(x);
     }
-    if exponent == 2.0 {
-        return one(apply(ActivationKind::Square)?);
+    let mut apply = |function, x: &Value| same_shape(importer, OpKind::Activation { function }, x);
+    let whole = [(2.0, ActivationKind::Square), (0.5, ActivationKind::Sqrt), (-1.0, ActivationKind::Reciprocal)];
+    if let Some((_, function)) = whole.into_iter().find(|(power, _)| is(exponent, *power)) {
+        return one(apply(function, &x)?);
     }
-    if exponent == 0.5 {
-        return one(apply(ActivationKind::Sqrt)?);
+    if is(exponent, -0.5) {
+        let root = apply(ActivationKind::Sqrt, &x)?;
+        return one(apply(ActivationKind::Reciprocal, &root)?);
     }
-    if exponent == -1.0 {
-        return one(apply(ActivationKind::Reciprocal)?);
-    }
-    if exponent == -0.5 {
-        let root = apply(ActivationKind::Sqrt)?;
-        return one(same_shape(importer, OpKind::Activation { function: ActivationKind::Reciprocal }, &root)?);
-    }
-    if exponent == 3.0 {
-        let square = apply(ActivationKind::Square)?;
+    if is(exponent, 3.0) {
+        let square = apply(ActivationKind::Square, &x)?;
         let kind = OpKind::Binary(Binary { function: Arithmetic::Multiply });
         return one(importer.ir.value(kind, &[square.id, x.id], x.dims)?);
     }
-    one(fixed(importer, Arithmetic::Power, &x, &Constant::floats(vec![], [exponent]))?)
+    one(fixed(importer, Arithmetic::Power, &x, &Constant::floats(vec![], [exponent as f32]))?)
 }
 
 pub(super) fn softmax(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
@@ -168,13 +169,23 @@ pub(super) fn choose(importer: &mut Importer<'_>, _: &NodeView<'_>, inputs: &[En
         // Guards a softmax against rows of which everything is masked; none is in a graph without padding.
         return if tested.id == no.id { one(no.clone()) } else { Err("a choice by numbers that are none".to_owned()) };
     }
-    let condition = importer.constant(given(inputs, 0)).map_err(|_| "chooses by a condition that depends on the data".to_owned())?;
+    let condition = importer
+        .constant(given(inputs, 0))
+        .map_err(|_| "chooses by a condition that depends on the data".to_owned())?;
+    if let (Entry::Rows(rows), other) = (given(inputs, 1), given(inputs, 2)) {
+        let other = importer.constant(other)?;
+        let hides = other
+            .uniform()
+            .filter(|number| *number <= HIDDEN)
+            .ok_or("chooses between rows of a table and other numbers")?;
+        return Ok(vec![Entry::Rows(rows.plus(&condition.as_mask(hides))?)]);
+    }
     let (taken, index, other) = match (given(inputs, 1), given(inputs, 2)) {
         (Entry::Value(_), other) => (true, 1, other),
         (other, _) => (false, 2, other),
     };
     let (x, other) = (float(importer, inputs, index)?, importer.constant(other)?.as_floats_constant()?);
-    let kept = condition.as_bools()?.iter().map(|bit| f32::from(*bit == taken)).collect::<Vec<_>>();
+    let kept = condition.as_bools().iter().map(|bit| f32::from(*bit == taken)).collect::<Vec<_>>();
     let kept = Constant::floats(condition.dims.clone(), kept).differing(condition.differs);
     let product = fixed(importer, Arithmetic::Multiply, &x, &kept)?;
     let added = kept.chosen_where_zero(&other)?;
@@ -208,13 +219,15 @@ fn join(importer: &mut Importer<'_>, function: Arithmetic, a: &Entry, b: &Entry)
     let value = match (a, b) {
         (Entry::Value(x), Entry::Value(y)) => two(importer, function, x, y)?,
         (Entry::Rows(rows), Entry::Value(x)) | (Entry::Value(x), Entry::Rows(rows)) if function == Arithmetic::Add => {
-            add_rows(importer, x, rows)?
+            rows::add(importer, x, rows)?
         }
         (Entry::Rows(rows), mask) | (mask, Entry::Rows(rows)) if function == Arithmetic::Add => {
             let mask = importer.constant(mask)?;
             return rows.plus(&mask).map(Entry::Rows);
         }
-        (Entry::Value(x), Entry::Weight(weight)) if importer.is_learned(weight) => learned(importer, function, x, weight)?,
+        (Entry::Value(x), Entry::Weight(weight)) if importer.is_learned(weight) => {
+            learned(importer, function, x, weight)?
+        }
         (Entry::Weight(weight), Entry::Value(x)) if commutes && importer.is_learned(weight) => {
             learned(importer, function, x, weight)?
         }
@@ -260,18 +273,28 @@ fn aligned(importer: &mut Importer<'_>, x: &Value, dims: &[Extent]) -> Result<us
 }
 
 /// Extents of an operand without batch, once the batch was taken out of the result's shape `dims`.
-fn without_batch(operand: &[Extent], dims: &[Extent]) -> Vec<Extent> {
+pub(super) fn without_batch(operand: &[Extent], dims: &[Extent]) -> Vec<Extent> {
     let missing = dims.len() - operand.len();
-    let dropped = batch_axis(dims).filter(|axis| dims[*axis] == Extent::BATCH).and_then(|axis| axis.checked_sub(missing));
+    let dropped =
+        batch_axis(dims).filter(|axis| dims[*axis] == Extent::BATCH).and_then(|axis| axis.checked_sub(missing));
     operand.iter().enumerate().filter(|(axis, _)| Some(*axis) != dropped).map(|(_, extent)| *extent).collect()
 }
 
 /// Arithmetic with a constant: one number, or a tensor.
-pub(in super::super) fn fixed(importer: &mut Importer<'_>, function: Arithmetic, x: &Value, constant: &Constant) -> Result<Value, String> {
+pub(in super::super) fn fixed(
+    importer: &mut Importer<'_>,
+    function: Arithmetic,
+    x: &Value,
+    constant: &Constant,
+) -> Result<Value, String> {
     if constant.differs {
         return Err("computes with the number of the sample".to_owned());
     }
-    let dims = broadcast(&x.dims, &constant.dims).ok_or_else(|| format!("{} and the constant {} do not broadcast", display(&x.dims), display(&constant.dims)))?;
+    if let Numbers::Bools(_) = constant.numbers {
+        return Err("computes with a condition as if it were a number, which ONNX does not allow".to_owned());
+    }
+    let dims = broadcast(&x.dims, &constant.dims)
+        .ok_or_else(|| format!("{} and the constant {} do not broadcast", display(&x.dims), display(&constant.dims)))?;
     if batch_axis(&dims).is_some() && batch_axis(&x.dims).is_none() {
         return Err("a value without samples meets a constant with them".to_owned());
     }
@@ -285,14 +308,18 @@ pub(in super::super) fn fixed(importer: &mut Importer<'_>, function: Arithmetic,
             _ => {}
         }
     }
-    let kept = if batch_axis(&constant.dims).is_some() { sample_dims(&constant.dims) } else { sample_dims(&without_batch(&constant.dims, &dims)) };
+    let kept = if batch_axis(&constant.dims).is_some() {
+        sample_dims(&constant.dims)
+    } else {
+        sample_dims(&without_batch(&constant.dims, &dims))
+    };
     let finite = |number: &f32| number.clamp(f32::MIN, f32::MAX);
     let numbers: Arc<[f32]> = constant.as_floats()?.iter().map(finite).collect();
     if numbers.iter().any(|number| number.is_nan()) {
         return Err("a constant that is not a number".to_owned());
     }
     let kind = OpKind::Fixed(Fixed { function, dims: kept, numbers });
-    importer.ir.unchecked_value(kind, &[x.id], dims)
+    Ok(importer.ir.unchecked_value(kind, &[x.id], dims))
 }
 
 /// Arithmetic with a parameter.
@@ -300,69 +327,11 @@ fn learned(importer: &mut Importer<'_>, function: Arithmetic, x: &Value, weight:
     if weight.transposed {
         return Err("a transposed weight is added or multiplied".to_owned());
     }
-    let dims = broadcast(&x.dims, &weight.dims).ok_or_else(|| format!("{} and the weight {} do not broadcast", display(&x.dims), display(&weight.dims)))?;
+    let dims = broadcast(&x.dims, &weight.dims)
+        .ok_or_else(|| format!("{} and the weight {} do not broadcast", display(&x.dims), display(&weight.dims)))?;
     let init = if matches!(function, Arithmetic::Multiply | Arithmetic::Divide) { Init::Ones } else { Init::Zeros };
     let kept = sample_dims(&without_batch(&weight.dims, &dims));
     let param = importer.ir.param(weight.initializer, Vec::new());
     let id = importer.ir.op_with(OpKind::Learned(Learned { function, dims: kept, init }), &[x.id], vec![param])?;
     importer.ir.checked(id, dims)
-}
-
-/// Rows of a table of positions, or a bias of scores by buckets of distances.
-fn add_rows(importer: &mut Importer<'_>, x: &Value, rows: &Rows) -> Result<Value, String> {
-    let dims = broadcast(&x.dims, &rows.dims).filter(|dims| *dims == x.dims).ok_or("rows of a table that do not fit the value")?;
-    if let (Some(offset), [_, width]) = (rows.positions(), rows.table)
-        && sample_dims(&without_batch(&rows.dims, &dims)) == sample_dims(&x.dims)
-    {
-        let kind = OpKind::PositionEmbedding { positions: rows.table[0], dim: width, init_std: 0.02, offset };
-        let param = importer.ir.param(rows.initializer, Vec::new());
-        let id = importer.ir.op_with(kind, &[x.id], vec![param])?;
-        return importer.ir.checked(id, dims);
-    }
-    let buckets = rows.buckets(&sample_dims(&x.dims)).ok_or("rows of a table are added that are neither positions nor a bias of attention scores")?;
-    let ty = importer.ir.node(x.id).ty.clone();
-    let param = importer.ir.param(rows.initializer, Vec::new());
-    let (name, body) = (importer.ir.name.clone(), Body::ScoreBias(std::rc::Rc::new(buckets)));
-    let id = importer.ir.add(Node { name, body, inputs: vec![x.id], params: vec![param], ty });
-    Ok(Value { id, dims })
-}
-
-impl Rows {
-    /// The first position, where the rows follow each other.
-    fn positions(&self) -> Option<u64> {
-        let indices = self.indices.integers().ok()?;
-        let last = self.columns + 1 == self.dims.len();
-        let follow = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
-        let line = self.indices.dims.iter().filter(|extent| **extent != Extent::ONE && !extent.per_sample).count() <= 1;
-        u64::try_from(*indices.first()?).ok().filter(|_| last && follow && line && self.mask.is_none())
-    }
-
-    /// The buckets of scores `[heads, queries, keys]`.
-    fn buckets(&self, scores: &[u64]) -> Option<Buckets> {
-        let &[heads, queries, keys] = scores else { return None };
-        let fits = sample_dims(&self.indices.dims).iter().copied().filter(|n| *n != 1).eq([queries, keys].into_iter().filter(|n| *n != 1));
-        let column = self.dims.get(self.columns)?.number()? == heads as i64;
-        let before = self.columns + 3 == self.dims.len();
-        if !fits || !column || !before || self.table[1] != heads {
-            return None;
-        }
-        let mask = match &self.mask {
-            None => None,
-            Some(mask) => Some(mask.spread_to(&[Extent::known(queries as i64), Extent::known(keys as i64)])?),
-        };
-        let indices = self.indices.integers().ok()?;
-        Some(Buckets { table: self.initializer, shape: self.table, indices, lengths: [queries, keys], mask })
-    }
-
-    fn plus(&self, mask: &Constant) -> Result<Self, String> {
-        let dims = broadcast(&self.dims, &mask.dims).ok_or("a mask that does not broadcast")?;
-        if self.mask.is_some() || dims.len() != self.dims.len() || mask.differs {
-            return Err("a second constant is added to rows of a table".to_owned());
-        }
-        if mask.uniform() == Some(0.0) {
-            return Ok(Self { dims, ..self.clone() });
-        }
-        stored(&dims)?;
-        Ok(Self { dims, mask: Some(mask.clone()), ..self.clone() })
-    }
 }

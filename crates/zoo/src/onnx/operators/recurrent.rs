@@ -28,7 +28,7 @@ pub(super) fn layer(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[
         "bidirectional" => &[false, true],
         other => return Err(format!("runs in direction '{other}'")),
     };
-    let layer = read(importer, node, inputs, &x, directions.len() as u64)?;
+    let layer = read(node, inputs, &x, directions.len() as u64)?;
     initial_states(importer, inputs)?;
     let mut sequences = Vec::new();
     let mut lasts = Vec::new();
@@ -55,13 +55,7 @@ fn joined(importer: &mut Importer<'_>, ids: &[Id], axis: usize) -> Result<Id, St
     }
 }
 
-fn read(
-    importer: &Importer<'_>,
-    node: &NodeView<'_>,
-    inputs: &[Entry],
-    x: &Value,
-    directions: u64,
-) -> Result<Layer, String> {
+fn read(node: &NodeView<'_>, inputs: &[Entry], x: &Value, directions: u64) -> Result<Layer, String> {
     let (cell, gates): (Cell, &[u64]) = match (node.op(), node.int("linear_before_reset", 0)) {
         ("LSTM", _) => (Cell::Lstm, &[0, 2, 3, 1]),
         ("GRU", 1) => (Cell::Gru, &[1, 0, 2]),
@@ -70,24 +64,34 @@ fn read(
     };
     node.only("layout", 0)?;
     let hidden = u64::try_from(node.int("hidden_size", 0)).unwrap_or(0);
-    let (steps, inputs_width) = match (&sample_dims(&x.dims)[..], batch_axis(&x.dims)) {
-        (&[steps, width], Some(1)) => (steps, width),
-        _ => return Err("takes [steps, batch, features]".to_owned()),
+    let (&[steps, inputs_width], Some(1)) = (&sample_dims(&x.dims)[..], batch_axis(&x.dims)) else {
+        return Err("takes [steps, batch, features]".to_owned());
     };
     let usual = |name: &str| name.eq_ignore_ascii_case("tanh") || name.eq_ignore_ascii_case("sigmoid");
-    if node.has("clip") || node.int("input_forget", 0) != 0 || node.text("activations").is_some_and(|name| !usual(name)) {
+    if node.has("clip") || node.int("input_forget", 0) != 0 || node.text("activations").is_some_and(|name| !usual(name))
+    {
         return Err("has other activations, clipping or coupled gates".to_owned());
     }
     let rows = directions * cell.gates() * hidden;
     let matrix = |index: usize, width: u64| match given(inputs, index) {
-        Entry::Weight(Weight { initializer, dims, transposed: false }) if elements(dims) == rows * width => Ok(*initializer),
+        Entry::Weight(Weight { initializer, dims, transposed: false }) if elements(dims) == rows * width => {
+            Ok(*initializer)
+        }
         _ => Err(format!("input {index} must be an initializer of {rows} rows of {width}")),
     };
     let bias = match given(inputs, 3) {
         Entry::Absent => None,
         _ => Some(matrix(3, 2)?),
     };
-    Ok(Layer { cell, steps, inputs: inputs_width, hidden, gates, weights: [matrix(1, inputs_width)?, matrix(2, hidden)?], bias })
+    Ok(Layer {
+        cell,
+        steps,
+        inputs: inputs_width,
+        hidden,
+        gates,
+        weights: [matrix(1, inputs_width)?, matrix(2, hidden)?],
+        bias,
+    })
 }
 
 /// States before the first step must be zero, and all sequences full.
@@ -106,7 +110,13 @@ fn initial_states(importer: &mut Importer<'_>, inputs: &[Entry]) -> Result<(), S
     Err("has sequences of different lengths, or peepholes".to_owned())
 }
 
-fn one_direction(importer: &mut Importer<'_>, layer: &Layer, x: &Value, direction: u64, reverse: bool) -> Result<Id, String> {
+fn one_direction(
+    importer: &mut Importer<'_>,
+    layer: &Layer,
+    x: &Value,
+    direction: u64,
+    reverse: bool,
+) -> Result<Id, String> {
     let (count, hidden) = (layer.cell.gates(), layer.hidden);
     let rows = |width: u64, first: u64| -> Vec<[u64; 2]> {
         let gate = |gate: &u64| [(first + gate * hidden) * width, (first + (gate + 1) * hidden) * width];

@@ -1,8 +1,6 @@
 //! Operators that give values another shape, pick from them or join them.
 
-use cutplane_graph::{
-    ActivationKind, Concat, Dtype, OpKind, Pad, Reduce, Reduction, Slice, Transpose,
-};
+use cutplane_graph::{ActivationKind, Concat, Dtype, OpKind, Pad, Reduce, Reduction, Slice, Transpose};
 
 use super::super::constant::Constant;
 use super::super::extent::{Extent, batch_axis, broadcast, display, elements, sample_axis, sample_dims};
@@ -15,9 +13,8 @@ use super::{Lowered, float, given, one, optional_constant, value};
 /// Most copies that an axis of 1 is repeated into.
 const MAX_COPIES: u64 = 256;
 
-pub(super) fn shape(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
+pub(super) fn shape(_: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
     let dims = Importer::dims(given(inputs, 0))?.to_vec();
-    let _ = importer;
     if node.op() == "Size" {
         let size = dims.iter().try_fold(Extent::ONE, |product, extent| product.times(*extent));
         return Ok(vec![Entry::Constant(Constant::ints(vec![], size))]);
@@ -50,7 +47,11 @@ pub(super) fn constant(_: &mut Importer<'_>, node: &NodeView<'_>, _: &[Entry]) -
 fn reshape_value(importer: &mut Importer<'_>, x: &Value, dims: Vec<Extent>) -> Result<Value, String> {
     let before = |dims: &[Extent]| batch_axis(dims).map(|axis| elements(&dims[..axis]));
     if before(&x.dims) != before(&dims) {
-        return Err(format!("gives {} the shape {}, which moves the batch among other axes", display(&x.dims), display(&dims)));
+        return Err(format!(
+            "gives {} the shape {}, which moves the batch among other axes",
+            display(&x.dims),
+            display(&dims)
+        ));
     }
     let id = importer.ir.reshaped(x.id, sample_dims(&dims))?;
     importer.ir.checked(id, dims)
@@ -66,20 +67,6 @@ pub(super) fn reshape(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: 
         Entry::Rows(rows) => Entry::Rows(rows.reshaped(dims)?),
         _ => return Err("gives a weight or test another shape".to_owned()),
     }])
-}
-
-impl Rows {
-    /// With axes of 1 added or dropped.
-    fn reshaped(&self, dims: Vec<Extent>) -> Result<Self, String> {
-        let place = |dims: &[Extent], axis: usize| dims[..axis].iter().filter(|extent| **extent != Extent::ONE).count();
-        let kept = |dims: &[Extent]| dims.iter().copied().filter(|extent| *extent != Extent::ONE).collect::<Vec<_>>();
-        let own = place(&self.dims, self.columns);
-        let columns = (0..dims.len()).find(|axis| dims[*axis] == self.dims[self.columns] && place(&dims, *axis) == own);
-        match columns {
-            Some(columns) if kept(&dims) == kept(&self.dims) && self.mask.is_none() => Ok(Self { dims, columns, ..self.clone() }),
-            _ => Err("gives rows of a table another shape".to_owned()),
-        }
-    }
 }
 
 pub(super) fn transpose(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
@@ -256,7 +243,9 @@ fn picked(importer: &mut Importer<'_>, x: &Value, axis: usize, indices: &Constan
     let n = x.dims[axis].coefficient;
     let first = list.first().map(|at| if *at < 0 { at + n } else { *at }).filter(|at| (0..n).contains(at));
     let follow = list.windows(2).all(|pair| pair[1] == pair[0] + 1) && indices.dims.len() <= 1 && !indices.differs;
-    let Some(start) = first.filter(|_| follow) else { return Err("picks positions that do not follow each other".to_owned()) };
+    let Some(start) = first.filter(|_| follow) else {
+        return Err("picks positions that do not follow each other".to_owned());
+    };
     let mut dims = x.dims.clone();
     if indices.dims.is_empty() {
         dims.remove(axis);
@@ -271,13 +260,23 @@ fn picked(importer: &mut Importer<'_>, x: &Value, axis: usize, indices: &Constan
 
 /// Repeats axes of 1.
 pub(super) fn expand(importer: &mut Importer<'_>, _: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
-    let shape = importer.constant(given(inputs, 1)).map_err(|_| "expands to a shape that depends on the data".to_owned())?.extents()?;
+    let shape = importer
+        .constant(given(inputs, 1))
+        .map_err(|_| "expands to a shape that depends on the data".to_owned())?
+        .extents();
     let own = Importer::dims(given(inputs, 0))?.to_vec();
-    let dims = broadcast(&own, &shape).ok_or_else(|| format!("{} cannot be expanded to {}", display(&own), display(&shape)))?;
+    let dims = broadcast(&own, &shape)
+        .ok_or_else(|| format!("{} cannot be expanded to {}", display(&own), display(&shape)))?;
     Ok(vec![match given(inputs, 0) {
         Entry::Value(x) => Entry::Value(expanded(importer, x, &dims)?),
-        Entry::Weight(weight) if sample_dims(&dims).iter().product::<u64>() == elements(&own) => Entry::Weight(Weight { dims, ..weight.clone() }),
-        Entry::Rows(rows) if dims.len() == own.len() && sample_dims(&dims).iter().product::<u64>() == elements(&own) => Entry::Rows(Rows { dims, ..rows.clone() }),
+        Entry::Weight(weight) if sample_dims(&dims).iter().product::<u64>() == elements(&own) => {
+            Entry::Weight(Weight { dims, ..weight.clone() })
+        }
+        Entry::Rows(rows)
+            if dims.len() == own.len() && sample_dims(&dims).iter().product::<u64>() == elements(&own) =>
+        {
+            Entry::Rows(Rows { dims, ..rows.clone() })
+        }
         _ => return Err("repeats a weight".to_owned()),
     }])
 }
@@ -289,11 +288,11 @@ fn expanded(importer: &mut Importer<'_>, x: &Value, dims: &[Extent]) -> Result<V
         return Err("repeats a value without samples for each of them".to_owned());
     }
     let mut x = reshape_value(importer, x, whole)?;
-    for axis in 0..dims.len() {
-        if x.dims[axis] == dims[axis] {
+    for (axis, wanted) in dims.iter().enumerate() {
+        if x.dims[axis] == *wanted {
             continue;
         }
-        let copies = dims[axis].coefficient as u64;
+        let copies = wanted.coefficient as u64;
         if copies > MAX_COPIES {
             return Err(format!("repeats an axis {copies} times; at most {MAX_COPIES} are supported"));
         }
@@ -354,7 +353,8 @@ pub(super) fn reduce(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &
         return one(x);
     }
     let own: Option<Vec<usize>> = axes.iter().map(|axis| sample_axis(&x.dims, *axis)).collect();
-    let own = own.filter(|_| batch_axis(&x.dims).is_none_or(|batch| !axes.contains(&batch))).ok_or("sums the samples up")?;
+    let own =
+        own.filter(|_| batch_axis(&x.dims).is_none_or(|batch| !axes.contains(&batch))).ok_or("sums the samples up")?;
     let norm = node.op() == "ReduceL2";
     if norm {
         x.id = importer.ir.op(OpKind::Activation { function: ActivationKind::Square }, &[x.id])?;

@@ -32,7 +32,10 @@ fn window(node: &NodeView<'_>, kernel: &[u64], x: &Value) -> Result<Window, Stri
     let (stride, dilation) = (list("strides", 1)?, list("dilations", 1)?);
     let pads = match node.text("auto_pad").unwrap_or("NOTSET") {
         "NOTSET" | "" => match node.ints("pads") {
-            Some(pads) => pads.iter().map(|n| u64::try_from(*n).map_err(|_| format!("pads has the number {n}"))).collect::<Result<Vec<_>, _>>()?,
+            Some(pads) => pads
+                .iter()
+                .map(|n| u64::try_from(*n).map_err(|_| format!("pads has the number {n}")))
+                .collect::<Result<Vec<_>, _>>()?,
             None => vec![0; 2 * axes],
         },
         "VALID" => vec![0; 2 * axes],
@@ -48,7 +51,11 @@ fn window(node: &NodeView<'_>, kernel: &[u64], x: &Value) -> Result<Window, Stri
 
 /// Zeros that keep `ceil(n / stride)` windows.
 fn same_pads(upper: bool, kernel: &[u64], stride: &[u64], dilation: &[u64], x: &Value) -> Result<Vec<u64>, String> {
-    if x.dims.len() != kernel.len() + 2 || stride.len() != kernel.len() || dilation.len() != kernel.len() || stride.contains(&0) {
+    if x.dims.len() != kernel.len() + 2
+        || stride.len() != kernel.len()
+        || dilation.len() != kernel.len()
+        || stride.contains(&0)
+    {
         return Err("a window that does not fit its input".to_owned());
     }
     let total = |axis: usize| {
@@ -111,15 +118,17 @@ pub(super) fn resize(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &
     if node.text("mode").unwrap_or("nearest") != "nearest" {
         return Err("resizes by interpolation; repeating the nearest element is supported".to_owned());
     }
-    let scales = optional_constant(importer, inputs, if node.op() == "Upsample" { 1 } else { 2 })?.filter(|list| list.len() > 0);
+    let scales =
+        optional_constant(importer, inputs, if node.op() == "Upsample" { 1 } else { 2 })?.filter(|list| list.len() > 0);
     let factors: Vec<f32> = if let Some(scales) = scales {
         scales.as_floats()?.iter().skip(2).copied().collect()
     } else {
-        let sizes = optional_constant(importer, inputs, 3)?.ok_or("has neither scales nor sizes")?.extents()?;
+        let sizes = optional_constant(importer, inputs, 3)?.ok_or("has neither scales nor sizes")?.extents();
         sizes.iter().zip(&x.dims).skip(2).map(|(new, old)| new.coefficient as f32 / old.coefficient as f32).collect()
     };
     let factor = factors.first().copied().unwrap_or(0.0);
-    let whole = factor >= 1.0 && factor.fract() == 0.0 && factors.iter().all(|other| *other == factor);
+    let whole =
+        factor >= 1.0 && factor.fract() == 0.0 && factors.iter().all(|other| other.to_bits() == factor.to_bits());
     if !whole || factors.len() != x.dims.len() - 2 {
         return Err(format!("resizes by {factors:?}; one whole factor is supported"));
     }

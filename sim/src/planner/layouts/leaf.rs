@@ -1,0 +1,241 @@
+//! One point of the space: which splits of it fit, and what the best of them costs.
+
+use std::rc::Rc;
+
+use super::bound;
+use super::outcome::Candidate;
+use super::pins::RecomputeChoice;
+use super::space::{Arithmetic, Grid, Sharing, Space, Timing};
+use super::splits;
+use super::tally::Tally;
+use super::times::{Clock, Span, Times};
+use crate::estimate::{EstimateError, Estimator, Layout, Offload, Recompute, Zero, ZeroStage};
+use crate::footprint::{Counter, Footprint};
+
+use super::problem::LayoutProblem;
+
+/// Prices layouts and counts their memory.
+#[derive(Debug)]
+pub(super) struct Appraiser<'a> {
+    pub(super) problem: &'a LayoutProblem<'a>,
+    pub(super) space: Space,
+    pub(super) clock: Clock<'a>,
+    estimator: Estimator<'a>,
+    counter: Counter<'a>,
+}
+
+/// A point whose split, sharding and recomputed layers are still open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf {
+    pub(super) arithmetic: Arithmetic,
+    pub(super) grid: Grid,
+    pub(super) timing: Timing,
+}
+
+/// A split of a leaf with a bound of its step time, s.
+type Bounded = (f64, Vec<u64>);
+
+impl<'a> Appraiser<'a> {
+    pub(super) fn new(problem: &'a LayoutProblem<'a>, clock: Clock<'a>) -> Self {
+        let estimator = Estimator::new(problem.model, problem.gpu, problem.fabric, problem.stack);
+        let counter = Counter::new(problem.graph, problem.keeping);
+        Self { problem, space: Space::new(problem), clock, estimator, counter }
+    }
+
+    pub(super) fn times(&self, arithmetic: &Arithmetic) -> Result<Rc<Times>, EstimateError> {
+        self.clock.times(arithmetic, &self.space)
+    }
+
+    /// What a step of `seconds` of a point is worth.
+    pub(super) fn value(&self, seconds: f64, devices: u64) -> f64 {
+        self.problem.objective.value(seconds, devices as f64, self.problem.dollars_per_device_hour)
+    }
+
+    /// The best candidate of every sharding of a leaf that is worth less than `tally.cutoff()`.
+    ///
+    /// # Errors
+    /// [`EstimateError`] when the model cannot be priced at all.
+    pub(super) fn appraise(&self, leaf: &Leaf, tally: &mut Tally) -> Result<(), EstimateError> {
+        let devices = Space::devices_of(&leaf.arithmetic, &leaf.grid);
+        let splits = self.splits(leaf)?;
+        let sharings = self.space.sharings(&leaf.arithmetic, &leaf.grid);
+        if splits.is_empty() || sharings.is_empty() || !self.any_fits(leaf, &splits, tally)? {
+            return Ok(());
+        }
+        for sharing in &sharings {
+            let mut best: Option<Candidate> = None;
+            for (bound, split) in &splits {
+                let cutoff = best.as_ref().map_or(tally.cutoff(), |best| best.value.min(tally.cutoff()));
+                if self.value(*bound, devices) >= cutoff {
+                    tally.counts.cut_by_bound += 1;
+                    break;
+                }
+                if let Some(found) = self.candidate(leaf, sharing, split, tally)?
+                    && best.as_ref().is_none_or(|best| found.value < best.value)
+                {
+                    best = Some(found);
+                }
+            }
+            if let Some(best) = best {
+                tally.offer(best);
+            }
+        }
+        Ok(())
+    }
+
+    /// The splits of a leaf, most promising first.
+    fn splits(&self, leaf: &Leaf) -> Result<Vec<Bounded>, EstimateError> {
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let times = self.times(arithmetic)?;
+        let m = bound::micro_batches(arithmetic, grid, &self.space);
+        let bound = |split: Vec<u64>| {
+            let busiest = times.devices(&split, grid.pp).into_iter().map(Span::both).fold(0.0, f64::max);
+            (bound::of_timing(&times, *timing, grid.pp, m, busiest), split)
+        };
+        let family = splits::family(&times, self.space.layers(), grid.pp * timing.vpp);
+        let mut splits: Vec<Bounded> = family.into_iter().map(bound).collect();
+        splits.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(splits)
+    }
+
+    /// Whether any split of a leaf fits when everything is sharded, offloaded and recomputed that may be. What only sharding
+    /// adds is left out, so that no sharding needs less.
+    fn any_fits(&self, leaf: &Leaf, splits: &[Bounded], tally: &mut Tally) -> Result<bool, EstimateError> {
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let frugal = frugal();
+        let recompute = match arithmetic.recompute {
+            RecomputeChoice::Layers => Recompute::Full,
+            other => other.cheapest(),
+        };
+        for (_, split) in splits {
+            let layout = self.space.layout(arithmetic, grid, timing, &frugal);
+            let layout = Layout { recompute, ..with_split(layout, split) };
+            let needed = self.footprint(&layout)?;
+            if least(&needed) <= needed.room(self.problem.device_memory) {
+                return Ok(true);
+            }
+            tally.too_large(&layout, &needed);
+        }
+        tally.counts.cut_by_memory += 1;
+        Ok(false)
+    }
+
+    /// Whether weights, gradients and optimizer state fit however the layers are split, when all is sharded and offloaded
+    /// that may be: their mean over the stages does.
+    pub(super) fn state_fits(
+        &self,
+        arithmetic: &Arithmetic,
+        grid: &Grid,
+        tally: &mut Tally,
+    ) -> Result<bool, EstimateError> {
+        let timing = Timing { schedule: crate::estimate::PipelineSchedule::OneForwardOneBackward, vpp: 1 };
+        let layout = self.space.layout(arithmetic, grid, &timing, &frugal());
+        let layout = Layout { recompute: Recompute::Full, ..layout };
+        let needed = self.footprint(&layout)?;
+        let mean = needed.stages.iter().map(|stage| stage.parts.state()).sum::<f64>() / needed.stages.len() as f64;
+        let fits = mean <= needed.room(self.problem.device_memory);
+        if !fits {
+            tally.too_large(&layout, &needed);
+        }
+        Ok(fits)
+    }
+
+    fn candidate(
+        &self,
+        leaf: &Leaf,
+        sharing: &Sharing,
+        split: &[u64],
+        tally: &mut Tally,
+    ) -> Result<Option<Candidate>, EstimateError> {
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
+        let fitting = match arithmetic.recompute {
+            RecomputeChoice::Layers => self.fewest_layers(layout, split, tally)?,
+            _ => self.fitting(layout, tally)?,
+        };
+        let Some((layout, footprint)) = fitting else { return Ok(None) };
+        self.price(layout, footprint, tally)
+    }
+
+    /// The layout with its footprint, when it fits.
+    fn fitting(&self, layout: Layout, tally: &mut Tally) -> Result<Option<(Layout, Footprint)>, EstimateError> {
+        let footprint = self.footprint(&layout)?;
+        tally.counts.checked += 1;
+        if footprint.verdict(self.problem.device_memory).fits {
+            return Ok(Some((layout, footprint)));
+        }
+        tally.too_large(&layout, &footprint);
+        tally.counts.did_not_fit += 1;
+        Ok(None)
+    }
+
+    /// The layout with the fewest recomputed layers of each stage that fits; none where nothing or everything must be
+    /// recomputed, which are points of their own.
+    fn fewest_layers(
+        &self,
+        layout: Layout,
+        split: &[u64],
+        tally: &mut Tally,
+    ) -> Result<Option<(Layout, Footprint)>, EstimateError> {
+        let some = |count: u64| Layout { recompute: Recompute::Layers(count), ..layout.clone() };
+        let of_device = |device: usize| split.iter().skip(device).step_by(layout.pp as usize).sum::<u64>();
+        let most = (0..layout.pp as usize).map(of_device).max().unwrap_or(0);
+        if most < 2 || self.fitting(some(0), tally)?.is_some() {
+            return Ok(None);
+        }
+        let Some(mut best) = self.fitting(some(most - 1), tally)? else { return Ok(None) };
+        let (mut too_few, mut enough) = (0, most - 1);
+        while enough - too_few > 1 {
+            let middle = u64::midpoint(too_few, enough);
+            match self.fitting(some(middle), tally)? {
+                Some(found) => (best, enough) = (found, middle),
+                None => too_few = middle,
+            }
+        }
+        Ok(Some(best))
+    }
+
+    /// Prices a layout that fits; `None` when the estimator refuses it as inconsistent.
+    fn price(
+        &self,
+        layout: Layout,
+        footprint: Footprint,
+        tally: &mut Tally,
+    ) -> Result<Option<Candidate>, EstimateError> {
+        tally.counts.priced += 1;
+        match self.estimator.estimate(&layout) {
+            Ok(estimate) => {
+                let value = self.value(estimate.predicted.seconds, layout.devices());
+                Ok(Some(Candidate { value, layout, estimate, footprint }))
+            }
+            Err(EstimateError::Inconsistent { .. }) => {
+                tally.counts.refused += 1;
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn footprint(&self, layout: &Layout) -> Result<Footprint, EstimateError> {
+        self.counter.count(layout)
+    }
+}
+
+/// The sharding that leaves least on a device.
+fn frugal() -> Sharing {
+    Sharing { zero: Zero::stage(ZeroStage::Three), offload: Offload::Optimizer }
+}
+
+fn with_split(layout: Layout, split: &[u64]) -> Layout {
+    let stage_split = (layout.pp > 1).then(|| split.to_vec());
+    Layout { stage_split, ..layout }
+}
+
+/// Bytes of the fullest device without what other shardings would not need.
+fn least(footprint: &Footprint) -> f64 {
+    let needed = footprint.stages.iter().map(|stage| {
+        let parts = &stage.parts;
+        parts.total() - parts.gathered - parts.spike - parts.buckets
+    });
+    needed.fold(0.0, f64::max)
+}

@@ -1,0 +1,130 @@
+//! How many layers each chunk of a pipeline may hold.
+//!
+//! The searched splits: even ones, with what is left over at the front or at the back; the one whose longest chunk is
+//! shortest (exact: a limit is feasible when filling chunks up to it takes all layers, and bisection finds the least);
+//! and those whose first and last chunk differ by at most one layer from it while all between are even, which gives room to
+//! the embedding and the head.
+
+use super::times::Times;
+
+/// The searched splits of the layers over `chunks` chunks, without repetition; empty when there are too few layers.
+pub(super) fn family(times: &Times, layers: u64, chunks: u64) -> Vec<Vec<u64>> {
+    if chunks == 1 {
+        return vec![vec![layers]];
+    }
+    let mut all: Vec<Vec<u64>> = Vec::new();
+    let mut offer = |split: Vec<u64>| {
+        let only_the_last_is_empty = split[..split.len() - 1].iter().all(|layers| *layers > 0);
+        if only_the_last_is_empty && !all.contains(&split) {
+            all.push(split);
+        }
+    };
+    if layers >= chunks {
+        offer(even(layers, chunks, true));
+        offer(even(layers, chunks, false));
+    }
+    let balanced = balanced(times, layers, chunks);
+    let (first, last) = (balanced[0], balanced[balanced.len() - 1]);
+    offer(balanced);
+    for first in first.saturating_sub(1)..=first + 1 {
+        for last in last.saturating_sub(1)..=last + 1 {
+            if let Some(split) = between(layers, chunks, first, last) {
+                offer(split);
+            }
+        }
+    }
+    all
+}
+
+/// Even; what is left over at the front, or else at the back.
+fn even(layers: u64, chunks: u64, front: bool) -> Vec<u64> {
+    let (each, left) = (layers / chunks, layers % chunks);
+    let more = |chunk: u64| if front { chunk < left } else { chunk >= chunks - left };
+    (0..chunks).map(|chunk| each + u64::from(more(chunk))).collect()
+}
+
+/// `first` and `last` given, the chunks between even, what is left over at the back.
+fn between(layers: u64, chunks: u64, first: u64, last: u64) -> Option<Vec<u64>> {
+    let rest = layers.checked_sub(first + last)?;
+    if chunks == 2 {
+        return (rest == 0).then(|| vec![first, last]);
+    }
+    let mut split = vec![first];
+    split.extend(even(rest, chunks - 2, false));
+    split.push(last);
+    Some(split)
+}
+
+/// The split whose longest chunk is shortest; of those, the one with the fewest layers at the front.
+fn balanced(times: &Times, layers: u64, chunks: u64) -> Vec<u64> {
+    let each = each_layer(times);
+    let ends = (times.front.both(), times.back.both());
+    let (mut low, mut high) = (0.0, times.total);
+    let mut best = None;
+    for _ in 0..50 {
+        let middle = f64::midpoint(low, high);
+        match filled(&each, ends, chunks, middle) {
+            Some(split) => {
+                best = Some(split);
+                high = middle;
+            }
+            None => low = middle,
+        }
+    }
+    best.unwrap_or_else(|| even(layers, chunks, true))
+}
+
+fn each_layer(times: &Times) -> Vec<f64> {
+    times.runs.iter().flat_map(|(count, span)| std::iter::repeat_n(span.both(), *count as usize)).collect()
+}
+
+/// Fills chunks from the back up to a limit, leaving each chunk before at least one layer; `None` when layers are left over.
+fn filled(each: &[f64], (front, back): (f64, f64), chunks: u64, limit: f64) -> Option<Vec<u64>> {
+    let mut split = vec![0; chunks as usize];
+    let mut left = each.len();
+    for chunk in (0..chunks as usize).rev() {
+        let mut load = if chunk + 1 == chunks as usize { back } else { 0.0 };
+        load += if chunk == 0 { front } else { 0.0 };
+        if load > limit {
+            return None;
+        }
+        while left > chunk && load + each[left - 1] <= limit {
+            left -= 1;
+            load += each[left];
+            split[chunk] += 1;
+        }
+    }
+    (left == 0).then_some(split)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::times::{Span, Times};
+    use super::family;
+
+    fn times(front: f64, layers: u64, back: f64) -> Times {
+        let span = |both: f64| Span { forward: both / 3.0, backward: both * 2.0 / 3.0 };
+        let total = front + layers as f64 + back;
+        Times { front: span(front), back: span(back), runs: vec![(layers, span(1.0))], total, shorter: 1.0 / 3.0 }
+    }
+
+    #[test]
+    fn a_heavy_head_leaves_the_last_stage_fewer_layers() {
+        // 8 layers and a head worth 2: 3 + 3 + 2 with the head is 3, 3, 4; even would be 3, 3, 2 + 2.
+        let splits = family(&times(0.0, 10, 2.0), 10, 3);
+        assert!(splits.contains(&vec![4, 4, 2]), "{splits:?}");
+        assert!(splits.contains(&vec![4, 3, 3]), "{splits:?}");
+    }
+
+    #[test]
+    fn only_the_last_chunk_may_be_empty() {
+        let splits = family(&times(0.0, 3, 1.0), 3, 4);
+        assert_eq!(splits, [[1, 1, 1, 0]]);
+        assert!(family(&times(0.0, 2, 1.0), 2, 4).is_empty());
+    }
+
+    #[test]
+    fn one_chunk_holds_all() {
+        assert_eq!(family(&times(1.0, 5, 1.0), 5, 1), [[5]]);
+    }
+}
