@@ -152,7 +152,9 @@ def t5():
         model, config = Model(name, seed), hf.T5Config(**sizes, **more)
         # transformers 5 ties the head whatever it is told; checkpoints of version 1.1 have one of their own.
         config.tie_word_embeddings = more["tie_word_embeddings"]
-        module = model.fill(hf.T5ForConditionalGeneration(config))
+        module = hf.T5ForConditionalGeneration(config)
+        module.set_input_embeddings(module.shared)
+        model.fill(module)
         inputs = {"tokens": model.ids(B, S), "decoder_tokens": model.ids(B, 7), "targets": model.ids(B, 7)}
         logits = module(input_ids=inputs["tokens"], decoder_input_ids=inputs["decoder_tokens"], use_cache=False).logits
         yield model.result(module, inputs, next_token_loss(logits, inputs["targets"]))
@@ -311,7 +313,7 @@ def resnet():
     ):
         model = Model(name, seed)
         module = model.fill(hf.ResNetForImageClassification(config))
-        inputs = {"image": model.floats(3, 3, 32, 32), "targets": model.ids(3, below=7)}
+        inputs = {"image": model.floats(4, 3, 48, 48), "targets": model.ids(4, below=7)}
         logits = module(pixel_values=inputs["image"]).logits
         yield model.result(module, inputs, next_token_loss(logits, inputs["targets"]), resnet_names)
 

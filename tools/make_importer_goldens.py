@@ -87,6 +87,37 @@ def models():
     )
 
 
+class Recurrent(torch.nn.Module):
+    """Recurrent layers over a batch of sequences, with a linear layer on every step."""
+
+    def __init__(self, kind, layers, bidirectional):
+        super().__init__()
+        self.layers = getattr(torch.nn, kind)(5, 6, layers, batch_first=True, bidirectional=bidirectional)
+        self.head = torch.nn.Linear(12 if bidirectional else 6, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(x)[0])
+
+
+def small_models():
+    """Models of features, with the shape of a batch of them."""
+    yield "lstm", Recurrent("LSTM", 2, True), (BATCH, 4, 5)
+    yield "gru", Recurrent("GRU", 1, False), (BATCH, 4, 5)
+    image = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.LeakyReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        torch.nn.GroupNorm(4, 8),
+        torch.nn.Hardswish(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    )
+    yield "cnn", image, (BATCH, 3, 16, 16)
+
+
 # Exporter, operator set, attention kernel of each file.
 EXPORTS = {
     "gpt2": [("dynamo", 18, "eager"), ("dynamo", 23, "sdpa")],
@@ -94,6 +125,48 @@ EXPORTS = {
     "llama": [("dynamo", 18, "eager"), ("dynamo", 23, "sdpa")],
     "t5": [("script", 13, "eager"), ("dynamo", 18, "eager")],
 }
+
+
+def versions():
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "onnx": onnx.__version__,
+    }
+
+
+def write_small(folder):
+    for name, model, shape in small_models():
+        model = model.eval()
+        place = folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        features = torch.randn(shape)
+        with torch.no_grad():
+            outputs = model(features)
+        files = ["script-17.onnx", "dynamo-18.onnx"]
+        common = dict(input_names=["features"], output_names=["logits"])
+        torch.onnx.export(
+            model, (features,), str(place / files[0]), opset_version=17, dynamo=False,
+            dynamic_axes={"features": {0: "batch"}}, **common
+        )
+        torch.onnx.export(
+            model, (features,), str(place / files[1]), opset_version=18, dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False, **common
+        )
+        slim(str(place / files[1]))
+        golden = {
+            "made_by": "tools/make_importer_goldens.py",
+            "versions": versions(),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "exports": files,
+            "features_shape": list(shape),
+            "features": [round(value, 7) for value in features.flatten().tolist()],
+            "logits_shape": list(outputs.shape),
+            "logits": [round(value, 7) for value in outputs.flatten().tolist()],
+        }
+        (place / "golden.json").write_text(json.dumps(golden) + "\n")
+        print(name, golden["parameters"], files)
 
 
 def inputs_of(names):
@@ -160,12 +233,7 @@ def main(folder):
             files.append(file)
         golden = {
             "made_by": "tools/make_importer_goldens.py",
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "onnx": onnx.__version__,
-            },
+            "versions": versions(),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "exports": files,
             "inputs": {key: value.tolist() for key, value in zip(names, inputs)},
@@ -174,6 +242,7 @@ def main(folder):
         }
         (place / "golden.json").write_text(json.dumps(golden) + "\n")
         print(name, golden["parameters"], files)
+    write_small(folder)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ struct Number {
     prior: f64,
     /// Deviation of the prior, as a logarithm.
     spread: f64,
+    /// Whether several stacks have it in common.
+    shared: bool,
 }
 
 /// Fits the numbers of `start`, which are their own priors, to the rows that `data/fitted.toml` draws; numbers that no row
@@ -71,17 +73,9 @@ pub fn fit_graph_steps(rows: &[MeasuredRow], start: &GraphCalibration) -> GraphF
     let (usable, held_out): (Vec<Usable>, Vec<Usable>) = all.into_iter().partition(|row| row.fitted);
     let numbers = numbers(start, &usable);
     let mut calibration = start.clone();
-    let mut least = objective(&mut calibration, &numbers, &usable);
-    for step in STEPS {
-        for _ in 0..SWEEPS {
-            let before = least;
-            for number in &numbers {
-                least = improved(&mut calibration, number, step, least, &numbers, &usable);
-            }
-            if before - least < 1e-6 {
-                break;
-            }
-        }
+    // What stacks have in common is not left to each of them: it is searched alone first.
+    for only_shared in [true, false] {
+        search(&mut calibration, &numbers, &usable, only_shared);
     }
     record(&mut calibration, &usable);
     let errors = usable.iter().map(|row| (error(row, &calibration).exp() - 1.0).abs()).collect();
@@ -89,6 +83,22 @@ pub fn fit_graph_steps(rows: &[MeasuredRow], start: &GraphCalibration) -> GraphF
     let mut rows: Vec<FittedRow> = usable.iter().chain(&held_out).filter_map(|row| beside(row, &calibration)).collect();
     rows.sort_by_key(|row| row.index);
     GraphFit { calibration, rows_fitted: usable.len(), median_error, rows }
+}
+
+/// Descends along one number after the other with ever smaller steps.
+fn search(calibration: &mut GraphCalibration, numbers: &[Number], rows: &[Usable], only_shared: bool) {
+    let mut least = objective(calibration, numbers, rows);
+    for step in STEPS {
+        for _ in 0..SWEEPS {
+            let before = least;
+            for number in numbers.iter().filter(|number| number.shared || !only_shared) {
+                least = improved(calibration, number, step, least, numbers, rows);
+            }
+            if before - least < 1e-6 {
+                break;
+            }
+        }
+    }
 }
 
 fn beside(row: &Usable, calibration: &GraphCalibration) -> Option<FittedRow> {
@@ -169,24 +179,24 @@ const FAMILY_SPREADS: [f64; 2] = [0.3, 0.25];
 
 fn numbers(start: &GraphCalibration, rows: &[Usable]) -> Vec<Number> {
     let mut start = start.clone();
-    let mut number = |of: Box<dyn Fn(&mut GraphCalibration) -> &mut f64>, spread| {
+    let mut number = |of: Box<dyn Fn(&mut GraphCalibration) -> &mut f64>, spread, shared| {
         let prior = *of(&mut start);
-        Number { of, prior, spread }
+        Number { of, prior, spread, shared }
     };
     let mut numbers = vec![
-        number(Box::new(|all| &mut all.tf32_speed), SHARED_SPREADS[0]),
-        number(Box::new(|all| &mut all.vector_speed), SHARED_SPREADS[1]),
-        number(Box::new(|all| &mut all.narrow_pass_speed), SHARED_SPREADS[2]),
-        number(Box::new(|all| &mut all.untold_recurrent_speed), SHARED_SPREADS[3]),
+        number(Box::new(|all| &mut all.tf32_speed), SHARED_SPREADS[0], true),
+        number(Box::new(|all| &mut all.vector_speed), SHARED_SPREADS[1], true),
+        number(Box::new(|all| &mut all.narrow_pass_speed), SHARED_SPREADS[2], true),
+        number(Box::new(|all| &mut all.untold_recurrent_speed), SHARED_SPREADS[3], true),
     ];
     for at in 0..GraphCalibration::known().family.len() {
-        numbers.push(number(Box::new(move |all| &mut all.family[at].products), FAMILY_SPREADS[0]));
-        numbers.push(number(Box::new(move |all| &mut all.family[at].passes), FAMILY_SPREADS[1]));
+        numbers.push(number(Box::new(move |all| &mut all.family[at].products), FAMILY_SPREADS[0], true));
+        numbers.push(number(Box::new(move |all| &mut all.family[at].passes), FAMILY_SPREADS[1], true));
     }
     for (at, stack) in GraphCalibration::known().stack.iter().enumerate() {
         if rows.iter().any(|row| row.row.stack.name == stack.name) {
             for (field, spread) in FIELDS {
-                numbers.push(number(Box::new(move |all| field(&mut all.stack[at])), spread));
+                numbers.push(number(Box::new(move |all| field(&mut all.stack[at])), spread, false));
             }
         }
     }

@@ -51,8 +51,3 @@ pub use scoring::{
     Confusion, GradeScore, Grades, Outcome, ScoredRow, SourceScore, Statistics, WorstRow, score_rows, summarise,
 };
 pub use training_rows::TrainingPredictor;
-
-/// tmp
-pub fn tmp_gnmt() -> cutplane_graph::ModelGraph {
-    training_rows::tmp_gnmt()
-}

@@ -80,6 +80,7 @@ fn run(call: &Call<'_>, inputs: Inputs<'_>) -> Result<Value, RuntimeError> {
         | OpKind::Binary(_)
         | OpKind::ScaleShift(_)
         | OpKind::Learned(_)
+        | OpKind::Fixed(_)
         | OpKind::Gate(_)
         | OpKind::Dropout(_)
         | OpKind::Softmax(_) => pointwise::run(call, inputs),

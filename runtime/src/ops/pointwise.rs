@@ -5,7 +5,7 @@ use cutplane_graph::{Arithmetic, Gate, OpKind};
 
 use super::broadcast::{Meeting, arithmetic};
 use super::call::{Call, Inputs};
-use super::value::Matrix;
+use super::value::{Matrix, from_floats};
 use super::{activation, dropout};
 use crate::error::RuntimeError;
 
@@ -30,6 +30,13 @@ pub(super) fn run(call: &Call<'_>, mut inputs: Inputs<'_>) -> Result<Matrix, Run
             let shape = kind.dims.iter().map(|dim| *dim as usize).collect();
             let weight = Matrix { shape, rows: call.weights[0].rows() };
             binary(call, kind.function, (inputs.matrix()?, call.is_batched(0)), (weight, false))
+        }
+        OpKind::Fixed(kind) => {
+            let shape = kind.dims.iter().map(|dim| *dim as usize).collect();
+            let width = kind.dims.last().map_or(1, |width| *width as usize);
+            let dims = [kind.numbers.len() / width, width];
+            let numbers = Matrix { shape, rows: from_floats(kind.numbers.to_vec(), dims, &backend.device()) };
+            binary(call, kind.function, (inputs.matrix()?, call.is_batched(0)), (numbers, false))
         }
         OpKind::Gate(kind) => gate(call, kind, inputs.matrices()?),
         OpKind::Dropout(kind) => Ok(dropout::dropout(call, kind, inputs.matrix()?)),

@@ -4,7 +4,7 @@ use cutplane_graph::{
     Cell, Concat, Convolution, Dtype, InputRole, ModelError, ModelGraph, ModelGraphBuilder, OpKind, Pool, PoolKind,
     Reduce, Reduction, Rotary, RotaryScaling, TensorType, ValueId, WeightLayout, Window,
 };
-use cutplane_zoo::recurrent::{Elmo, Network, Shape};
+use cutplane_zoo::recurrent::{Elmo, Gnmt, Network, Shape};
 use cutplane_zoo::transformer::{Decoder, Encoder, EncoderDecoder, Experts, Norm, Positions};
 use cutplane_zoo::{ZooError, vision};
 
@@ -12,7 +12,7 @@ const VOCAB: u64 = 37;
 const TOKENS: u64 = 10;
 
 /// All models that have a file.
-pub(crate) const NAMES: [&str; 30] = [
+pub(crate) const NAMES: [&str; 31] = [
     "gpt2",
     "gpt1",
     "llama",
@@ -40,6 +40,7 @@ pub(crate) const NAMES: [&str; 30] = [
     "lstm-one-to-many",
     "one-to-one",
     "elmo",
+    "gnmt",
     "resnet18",
     "resnet50",
     "inception-block",
@@ -107,6 +108,7 @@ fn other(name: &str) -> Option<Result<ModelGraph, ZooError>> {
         }
         "resnet18" | "resnet50" => image(name),
         "elmo" => elmo().graph(TOKENS),
+        "gnmt" => Gnmt { layers: 2, hidden: 10, vocab: VOCAB, ..Gnmt::wmt16() }.graph(5),
         "inception-block" => Ok(inception_block().expect("a block")),
         _ => return network(name),
     })
@@ -161,7 +163,7 @@ fn elmo() -> Elmo {
 }
 
 fn image(name: &str) -> Result<ModelGraph, ZooError> {
-    let mut model = vision::by_name(name, Some(32))?;
+    let mut model = vision::by_name(name, Some(48))?;
     let hidden = if name == "resnet18" { 4 } else { 2 };
     (model.classes, model.hidden, model.depth) = (7, hidden, Some(1));
     model.graph()

@@ -5,7 +5,7 @@ use super::parts::{Footprint, Moment, Parts, StageFootprint};
 use super::pieces::{Pieces, Run};
 use super::shape::Numbers;
 use super::state::{ModelState, StateBytes, model_state};
-use crate::estimate::{EstimateError, Layout, PipelineSchedule, Recompute, ZeroStage};
+use crate::estimate::{EstimateError, Layout, Offload, PipelineSchedule, Recompute, Zero, ZeroStage};
 
 /// Units whose weights are whole at once: the one that computes and the one that is gathered ahead.
 const GATHERED_UNITS: f64 = 2.0;
@@ -40,7 +40,7 @@ pub(super) fn check(layout: &Layout) -> Result<(), EstimateError> {
         schedule: PipelineSchedule::OneForwardOneBackward,
         vpp: 1,
         stage_split: None,
-        zero: crate::estimate::Zero::stage(layout.zero.stage),
+        zero: Zero::stage(layout.zero.stage),
         sequence_parallel: false,
         ep: 1,
         ..layout.clone()
@@ -177,21 +177,18 @@ impl Stage<'_> {
             (copies / share).max(1)
         });
         let experts = model_state(numbers.experts, bytes, stage, group);
-        ModelState {
+        let all = ModelState {
             weights: dense.weights + experts.weights,
             gradients: trained * (dense.gradients + experts.gradients),
-            optimizer: trained * self.offloaded(dense.optimizer + experts.optimizer),
+            optimizer: trained * (dense.optimizer + experts.optimizer),
             during_step: trained * (dense.during_step + experts.during_step),
-        }
-    }
-
-    fn offloaded(&self, optimizer: f64) -> f64 {
-        if self.layout.offload == crate::estimate::Offload::Optimizer { 0.0 } else { optimizer }
+        };
+        if self.layout.offload == Offload::Optimizer { all.with_host_optimizer(stage) } else { all }
     }
 
     /// What the layers keep for the micro-batches in flight.
     fn activations(&self) -> f64 {
-        if self.layout.offload == crate::estimate::Offload::Activations {
+        if self.layout.offload == Offload::Activations {
             return self.runs.iter().map(|(run, _)| run.bytes.kept).fold(0.0, f64::max);
         }
         let mut full = match self.layout.recompute {

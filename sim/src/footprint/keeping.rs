@@ -111,9 +111,15 @@ impl Keeping {
         source: "facts of the code; fragmentation and context assumed",
     };
 
-    /// Megatron-LM before its core: dropout; f16 gradients are cast to 32 bits for the optimizer's step.
-    pub const MEGATRON_LM: Self =
-        Self { name: "Megatron-LM", dropout: true, copies_fused_output: false, ..Self::MEGATRON_CORE };
+    /// Megatron-LM before its core: dropout; the loss does not work in place, so that 32-bit logits and their exponentials
+    /// exist at once.
+    pub const MEGATRON_LM: Self = Self {
+        name: "Megatron-LM",
+        dropout: true,
+        copies_fused_output: false,
+        loss_bytes_per_logit: 10.0,
+        ..Self::MEGATRON_CORE
+    };
 
     /// DeepSpeed's engine: 16-bit gradients; of sharded weights at most 1e9 numbers are whole at once (its default
     /// `stage3_max_live_parameters`).

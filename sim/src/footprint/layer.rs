@@ -123,7 +123,13 @@ impl<'a> Kept<'a> {
             let dropped = if self.keeping.dropout { (1.0 + self.element) * scores } else { 0.0 };
             (self.element * scores + dropped, 0.0)
         };
-        [self.normed(rows) + projected + output + core + beside, core]
+        // Norms of queries and keys copy their inputs out of the joint projection and keep them beside their outputs.
+        let normed = if self.shape.query_norms {
+            2.0 * self.element * (rows * queries + key_rows * self.shape.key_width()) / self.tp
+        } else {
+            0.0
+        };
+        [self.normed(rows) + projected + normed + output + core + beside, core]
     }
 
     /// Output of the first products and of the activation of a feed-forward layer.

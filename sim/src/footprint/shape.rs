@@ -36,6 +36,7 @@ pub struct ExpertShape {
 }
 
 /// A transformer by its sizes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a hyper-parameter of its own")]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TransformerShape {
     /// Which kind.
@@ -66,6 +67,8 @@ pub struct TransformerShape {
     pub learned_positions: bool,
     /// Whether the head shares the word embedding.
     pub tied: bool,
+    /// Whether queries and keys have norms of their own, over the width of a head.
+    pub query_norms: bool,
     /// Experts, where there are any.
     pub experts: Option<ExpertShape>,
     /// Share of the numbers that are trained: 1, or nearly 0 where small adapters are (Hu et al. 2021). The others have
@@ -92,6 +95,7 @@ impl TransformerShape {
             norm_bias: true,
             learned_positions: true,
             tied: true,
+            query_norms: false,
             experts: None,
             trained: 1.0,
         }

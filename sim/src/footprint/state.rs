@@ -61,6 +61,14 @@ impl ModelState {
     pub fn total(&self) -> f64 {
         self.weights + self.gradients + self.optimizer
     }
+
+    /// With the optimizer in host memory (Ren et al. 2021): its state goes, and where gradients are sharded they leave as
+    /// soon as they are reduced.
+    #[must_use]
+    pub fn with_host_optimizer(self, stage: ZeroStage) -> Self {
+        let gradients = if rank_of(stage) >= rank_of(ZeroStage::Two) { 0.0 } else { self.gradients };
+        Self { gradients, optimizer: 0.0, during_step: 0.0, ..self }
+    }
 }
 
 /// State of `parameters` trainable numbers on each of `ranks` ranks that share it at a ZeRO stage (Rajbhandari et al. 2020,

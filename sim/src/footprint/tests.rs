@@ -36,6 +36,16 @@ fn zero_of_seven_and_a_half_billion_on_sixty_four() {
 }
 
 #[test]
+fn t5_of_three_billion_on_eight_as_deepspeed_estimates() {
+    // DeepSpeed counts gradients whole until they are reduced, and their 32-bit copies with the optimizer: 4 P + 16 P / N;
+    // with the optimizer offloaded, 2 P.
+    let bytes = StateBytes { weight: 2.0, gradient: 2.0, optimizer: 16.0, during_step: 0.0 };
+    let gib = |state: ModelState| format!("{:.2}", state.total() / GIB);
+    assert_eq!(gib(model_state(2_851e6, bytes, ZeroStage::One, 8)), "15.93");
+    assert_eq!(gib(model_state(2_851e6, bytes, ZeroStage::Two, 8).with_host_optimizer(ZeroStage::Two)), "5.31");
+}
+
+#[test]
 fn megatron_keeps_eighteen_bytes_or_six_and_twelve_over_the_ranks() {
     let bytes = StateBytes::new(Precision::Bf16, Optimizer::AdamW, &Keeping::MEGATRON_CORE);
     near(model_state(1.0, bytes, ZeroStage::None, 8).total(), 18.0, 1e-12);
@@ -57,7 +67,8 @@ fn a_layer_follows_the_formulas_of_korthikanti() {
     near(kept(&Layout { tp: 8, ..base.clone() }), s * b * h * (10.0 + 24.0 / 8.0 + scores / 8.0), 1e-4);
     let sharded = Layout { tp: 8, sequence_parallel: true, ..base };
     near(kept(&sharded), s * b * h / 8.0 * (34.0 + scores), 1e-4);
-    near(kept(&Layout { recompute: Recompute::Selective, ..sharded }), s * b * h / 8.0 * 34.0, 1e-4);
+    near(kept(&Layout { recompute: Recompute::Selective, ..sharded.clone() }), s * b * h / 8.0 * 34.0, 1e-4);
+    near(layer_bytes(&shape, tokens, &layout(1, 1, 1, 4), &Keeping::PAPER).input, 2.0 * s * b * h, 1e-12);
 }
 
 #[test]

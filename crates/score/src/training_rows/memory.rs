@@ -155,9 +155,10 @@ impl Counted {
     }
 }
 
-/// Memory of a device, GiB: as the row says, unless the device cannot have so much.
+/// Memory of a device, GiB: its own, unless the row says that it has much more or less.
 fn capacity_gib(row: &Row, device: &DeviceSpec) -> f64 {
-    row.gpu_memory_gb.unwrap_or(device.memory_gib).min(device.memory_gib.max(1.0) * 1.1)
+    let alike = |stated: &f64| (stated / device.memory_gib - 1.0).abs() > 0.1;
+    row.gpu_memory_gb.filter(alike).unwrap_or(device.memory_gib)
 }
 
 /// Recomputations that a practitioner tries in turn.

@@ -46,7 +46,3 @@ impl Predictor for TrainingPredictor<'_> {
 fn is_language_model(name: &str) -> bool {
     name.starts_with("transformer-xl")
 }
-
-pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph {
-    graph::tmp_gnmt()
-}

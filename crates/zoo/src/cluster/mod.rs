@@ -106,8 +106,16 @@ fn parse_count(argument: &str, text: &str, limit: usize) -> Result<usize, ZooErr
 
 fn from_file(path: &Path) -> Result<ClusterSpec, ZooError> {
     let text = std::fs::read_to_string(path).map_err(|source| ZooError::Io { path: path.to_owned(), source })?;
+    cluster_from_text(path, &text)
+}
+
+/// Reads the text of a cluster file; `path` names it in errors.
+///
+/// # Errors
+/// [`ZooError::Toml`] and [`ZooError::DeviceGraph`].
+pub fn cluster_from_text(path: &Path, text: &str) -> Result<ClusterSpec, ZooError> {
     let toml = |source| ZooError::Toml { path: path.to_owned(), source: Box::new(source) };
-    let spec: ClusterSpec = toml::from_str(&text).map_err(toml)?;
+    let spec: ClusterSpec = toml::from_str(text).map_err(toml)?;
     let graph = DeviceGraph::build(spec).map_err(|source| ZooError::DeviceGraph { path: path.to_owned(), source })?;
     Ok(graph.spec().clone())
 }

@@ -77,7 +77,7 @@ pub(super) struct Param {
 }
 
 /// The nodes so far, in topological order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ir {
     pub(super) nodes: Vec<Node>,
     pub(super) params: Vec<Param>,

@@ -52,6 +52,9 @@ pub struct OnnxOptions {
     pub loss: bool,
     /// Outputs that are kept, by name; empty for the first one.
     pub outputs: Vec<String>,
+    /// Whether operators stay as the exporter took them apart: for placement at the finest grain. Attention with rotary
+    /// operators or relative biases is refused then, because its parts have no meaning of their own.
+    pub keep_apart: bool,
     /// Where external data lie: the folder of the file.
     pub folder: Option<PathBuf>,
 }
@@ -100,7 +103,11 @@ fn imported(origin: &str, bytes: &[u8], options: &OnnxOptions, path: Option<&Pat
     let mut importer = Importer::new(&model, options);
     importer.walk().map_err(|found| refuse(&found.node, found.problem))?;
     let outputs = outputs(&importer).map_err(|(output, problem)| refuse(&output, problem))?;
-    let (mut joined, places) = fuse::run(&importer.ir).map_err(|problem| refuse("(joined operators)", problem))?;
+    let (mut joined, places) = if options.keep_apart {
+        (importer.ir.clone(), (0..importer.ir.nodes.len()).collect())
+    } else {
+        fuse::run(&importer.ir).map_err(|problem| refuse("(joined operators)", problem))?
+    };
     let mut outputs: Vec<usize> = outputs.iter().map(|id| places[*id]).collect();
     if options.loss
         && let Some(first) = outputs.first_mut()

@@ -129,6 +129,14 @@ impl Checkpoint {
         Ok(Self { origin: path.to_owned(), tensors: safetensors::tables(path)? })
     }
 
+    /// The table of a safetensors file of `size` bytes, from its first bytes; `path` is where its weights are read.
+    ///
+    /// # Errors
+    /// [`WeightError::File`].
+    pub fn of_table(path: &Path, first: &[u8], size: u64) -> Result<Self, WeightError> {
+        Ok(Self { origin: path.to_owned(), tensors: safetensors::first_bytes(path, first, size)? })
+    }
+
     pub(crate) fn insert(&mut self, name: String, place: Place) {
         self.origin.clone_from(&place.file);
         self.tensors.insert(name, place);

@@ -74,24 +74,34 @@ fn one(path: &Path) -> Result<HashMap<String, Place>, WeightError> {
     let io = |source| WeightError::Io { file: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
-    let mut length = [0; 8];
-    file.read_exact(&mut length)
-        .map_err(|_| refuse(path, "is shorter than the 8 bytes that a safetensors file begins with"))?;
-    let table = u64::from_le_bytes(length);
-    if table > MAX_TABLE || table > size.saturating_sub(8) {
-        let most = MAX_TABLE.min(size.saturating_sub(8));
-        return Err(refuse(
-            path,
-            format!("says that its table has {table} bytes, at most {most} are possible: is it whole?"),
-        ));
+    let mut first = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut first).map_err(io)?;
+    let table = table_bytes(path, &first, size)?;
+    file.take(table).read_to_end(&mut first).map_err(io)?;
+    first_bytes(path, &first, size)
+}
+
+/// Bytes of the table, from the first eight of a file of `size` bytes.
+fn table_bytes(path: &Path, first: &[u8], size: u64) -> Result<u64, WeightError> {
+    let short = || refuse(path, "is shorter than the 8 bytes that a safetensors file begins with");
+    let length = first.first_chunk::<8>().ok_or_else(short)?;
+    let table = u64::from_le_bytes(*length);
+    let most = MAX_TABLE.min(size.saturating_sub(8));
+    if table <= most {
+        return Ok(table);
     }
-    let mut bytes = vec![0; table as usize];
-    file.read_exact(&mut bytes).map_err(io)?;
-    table_of(path, &bytes, size)
+    Err(refuse(path, format!("says that its table has {table} bytes, at most {most} are possible: is it whole?")))
+}
+
+/// The tensors of a file of `size` bytes that begins with `first`.
+pub(super) fn first_bytes(path: &Path, first: &[u8], size: u64) -> Result<HashMap<String, Place>, WeightError> {
+    let end = table_bytes(path, first, size)?.saturating_add(8);
+    let table = usize::try_from(end).ok().and_then(|end| first.get(8..end));
+    table_of(path, table.ok_or_else(|| refuse(path, "ends inside its table: is it whole?"))?, size)
 }
 
 /// The tensors of a table, in a file of `size` bytes.
-pub(super) fn table_of(path: &Path, bytes: &[u8], size: u64) -> Result<HashMap<String, Place>, WeightError> {
+fn table_of(path: &Path, bytes: &[u8], size: u64) -> Result<HashMap<String, Place>, WeightError> {
     let metadata: Metadata =
         serde_json::from_slice(bytes).map_err(|error| refuse(path, format!("has no table of tensors: {error}")))?;
     let begin = 8 + bytes.len() as u64;

@@ -42,7 +42,23 @@ pub(super) fn of_grid(times: &Times, arithmetic: &Arithmetic, grid: &Grid, space
 
 /// Step time of any split with this schedule whose busiest stage takes at least `busiest`, s.
 pub(super) fn of_timing(times: &Times, timing: Timing, pp: u64, m: f64, busiest: f64) -> f64 {
-    let total = times.total;
+    of_pipeline(times.total, times.shorter, timing, pp, m, busiest)
+}
+
+/// Step time of one split when so many layers of each stage are recomputed besides, s.
+pub(super) fn of_split(times: &Times, timing: Timing, pp: u64, m: f64, split: &[u64], recomputed: u64) -> f64 {
+    let devices = times.devices(split, pp);
+    let forward = times.runs.iter().map(|(_, span)| span.forward).fold(f64::INFINITY, f64::min);
+    let layers = |device: usize| split.iter().skip(device).step_by(pp as usize).sum::<u64>();
+    let more = |device: usize| if recomputed == 0 { 0.0 } else { recomputed.min(layers(device)) as f64 * forward };
+    let each = devices.iter().enumerate().map(|(device, span)| span.both() + more(device));
+    let (total, busiest) = each.fold((0.0, 0.0), |(sum, most), both| (sum + both, both.max(most)));
+    // With recomputation the other pass may be the shorter one: at most half of a stage.
+    let shorter = if recomputed == 0 { times.shorter } else { 0.5 };
+    of_pipeline(total, shorter, timing, pp, m, busiest)
+}
+
+fn of_pipeline(total: f64, shorter: f64, timing: Timing, pp: u64, m: f64, busiest: f64) -> f64 {
     if pp == 1 {
         return m * total;
     }
@@ -50,7 +66,7 @@ pub(super) fn of_timing(times: &Times, timing: Timing, pp: u64, m: f64, busiest:
     match timing.schedule {
         PipelineSchedule::Vanilla => m * total,
         PipelineSchedule::FillDrain => total + (m - 1.0) * busiest,
-        PipelineSchedule::OneForwardOneBackward => total + ((m - 1.0) - behind * times.shorter) * busiest,
+        PipelineSchedule::OneForwardOneBackward => total + ((m - 1.0) - behind * shorter) * busiest,
         PipelineSchedule::ZeroBubble => m * busiest,
         PipelineSchedule::Interleaved => m * busiest + (total - busiest) / timing.vpp as f64,
     }

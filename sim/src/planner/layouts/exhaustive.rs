@@ -51,7 +51,7 @@ fn all_layouts(space: &Space, clock: &Clock<'_>) -> Result<Vec<Layout>, Estimate
         let times = clock.times(&arithmetic, space)?;
         for grid in space.grids(&arithmetic) {
             for timing in space.timings(&arithmetic, &grid) {
-                for split in splits::family(&times, space.layers(), grid.pp * timing.vpp) {
+                for split in splits::family(&times, space.layers(), grid.pp, timing.vpp) {
                     for sharing in space.sharings(&arithmetic, &grid) {
                         let layout = space.layout(&arithmetic, &grid, &timing, &sharing);
                         let stage_split = (grid.pp > 1).then(|| split.clone());

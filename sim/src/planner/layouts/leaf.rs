@@ -8,7 +8,7 @@ use super::pins::RecomputeChoice;
 use super::space::{Arithmetic, Grid, Sharing, Space, Timing};
 use super::splits;
 use super::tally::Tally;
-use super::times::{Clock, Span, Times};
+use super::times::{Clock, Times};
 use crate::estimate::{EstimateError, Estimator, Layout, Offload, Recompute, Zero, ZeroStage};
 use crate::footprint::{Counter, Footprint};
 
@@ -51,7 +51,7 @@ impl<'a> Appraiser<'a> {
         self.problem.objective.value(seconds, devices as f64, self.problem.dollars_per_device_hour)
     }
 
-    /// The best candidate of every sharding of a leaf that is worth less than `tally.cutoff()`.
+    /// Offers the best candidate of every sharding of a leaf that is worth less than `tally.cutoff()`.
     ///
     /// # Errors
     /// [`EstimateError`] when the model cannot be priced at all.
@@ -62,25 +62,92 @@ impl<'a> Appraiser<'a> {
         if splits.is_empty() || sharings.is_empty() || !self.any_fits(leaf, &splits, tally)? {
             return Ok(());
         }
-        for sharing in &sharings {
-            let mut best: Option<Candidate> = None;
-            for (bound, split) in &splits {
-                let cutoff = best.as_ref().map_or(tally.cutoff(), |best| best.value.min(tally.cutoff()));
-                if self.value(*bound, devices) >= cutoff {
-                    tally.counts.cut_by_bound += 1;
-                    break;
-                }
-                if let Some(found) = self.candidate(leaf, sharing, split, tally)?
-                    && best.as_ref().is_none_or(|best| found.value < best.value)
-                {
-                    best = Some(found);
-                }
+        let mut best: Vec<Option<Candidate>> = vec![None; sharings.len()];
+        for (bound, split) in &splits {
+            if self.value(*bound, devices) >= tally.cutoff() {
+                tally.counts.cut_by_bound += 1;
+                break;
             }
-            if let Some(best) = best {
-                tally.offer(best);
+            let Some(least) = self.least_seconds(leaf, split, tally)? else { continue };
+            self.share(leaf, split, least, &sharings, &mut best, tally)?;
+        }
+        best.into_iter().flatten().for_each(|best| tally.offer(best));
+        Ok(())
+    }
+
+    /// Improves the best candidate of each sharding by those of one split, none of which takes less than `least` seconds.
+    fn share(
+        &self,
+        leaf: &Leaf,
+        split: &[u64],
+        least: f64,
+        sharings: &[Sharing],
+        best: &mut [Option<Candidate>],
+        tally: &mut Tally,
+    ) -> Result<(), EstimateError> {
+        let devices = Space::devices_of(&leaf.arithmetic, &leaf.grid);
+        // Step times with the optimizer on the device, less that of the optimizer: moving it leaves the rest as it is.
+        let mut without_optimizer: Vec<(Zero, f64)> = Vec::new();
+        for (sharing, best) in sharings.iter().zip(best) {
+            let twin = without_optimizer.iter().find(|(zero, _)| *zero == sharing.zero);
+            let least = twin.map_or(least, |(_, seconds)| least.max(*seconds));
+            let cutoff = best.as_ref().map_or(tally.cutoff(), |best| best.value.min(tally.cutoff()));
+            if self.value(least, devices) >= cutoff {
+                tally.counts.cut_by_bound += 1;
+                continue;
+            }
+            let Some(found) = self.candidate(leaf, sharing, split, tally)? else { continue };
+            if sharing.offload == Offload::None && leaf.arithmetic.recompute != RecomputeChoice::Layers {
+                without_optimizer.push((sharing.zero, found.seconds() - found.estimate.breakdown.optimizer));
+            }
+            if best.as_ref().is_none_or(|best| found.value < best.value) {
+                *best = Some(found);
             }
         }
         Ok(())
+    }
+
+    /// No sharding makes a split of a leaf faster than this, s: its passes without gradients and optimizer, and for layers
+    /// recomputed singly as many of them as the most frugal sharding needs. `None` when the estimator refuses it.
+    fn least_seconds(&self, leaf: &Leaf, split: &[u64], tally: &mut Tally) -> Result<Option<f64>, EstimateError> {
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let plain = Sharing { zero: Zero::default(), offload: Offload::None };
+        let layout = with_split(self.space.layout(arithmetic, grid, timing, &plain), split);
+        tally.counts.priced += 1;
+        let step = match self.estimator.estimate(&layout) {
+            Ok(step) => step,
+            Err(EstimateError::Inconsistent { .. }) => {
+                tally.counts.refused += 1;
+                return Ok(None);
+            }
+            Err(other) => return Err(other),
+        };
+        let passes = step.predicted.seconds - step.breakdown.gradient_sync - step.breakdown.optimizer;
+        if arithmetic.recompute != RecomputeChoice::Layers {
+            return Ok(Some(passes));
+        }
+        let recomputed = self.least_recomputed(leaf, split)?;
+        let times = self.times(arithmetic)?;
+        let m = bound::micro_batches(arithmetic, grid, &self.space);
+        Ok(Some(passes.max(bound::of_split(&times, *timing, grid.pp, m, split, recomputed))))
+    }
+
+    /// No sharding of a leaf fits with fewer recomputed layers of each stage.
+    fn least_recomputed(&self, leaf: &Leaf, split: &[u64]) -> Result<u64, EstimateError> {
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let layout = with_split(self.space.layout(arithmetic, grid, timing, &frugal()), split);
+        let (mut too_few, mut enough) = (0, most_layers(split, grid.pp));
+        while enough - too_few > 1 {
+            let middle = u64::midpoint(too_few, enough);
+            let needed = self.footprint(&Layout { recompute: Recompute::Layers(middle), ..layout.clone() })?;
+            let fits = least(&needed) <= needed.room(self.problem.device_memory);
+            if fits {
+                enough = middle;
+            } else {
+                too_few = middle;
+            }
+        }
+        Ok(enough.max(1))
     }
 
     /// The splits of a leaf, most promising first.
@@ -88,11 +155,8 @@ impl<'a> Appraiser<'a> {
         let Leaf { arithmetic, grid, timing } = leaf;
         let times = self.times(arithmetic)?;
         let m = bound::micro_batches(arithmetic, grid, &self.space);
-        let bound = |split: Vec<u64>| {
-            let busiest = times.devices(&split, grid.pp).into_iter().map(Span::both).fold(0.0, f64::max);
-            (bound::of_timing(&times, *timing, grid.pp, m, busiest), split)
-        };
-        let family = splits::family(&times, self.space.layers(), grid.pp * timing.vpp);
+        let bound = |split: Vec<u64>| (bound::of_split(&times, *timing, grid.pp, m, &split, 0), split);
+        let family = splits::family(&times, self.space.layers(), grid.pp, timing.vpp);
         let mut splits: Vec<Bounded> = family.into_iter().map(bound).collect();
         splits.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(splits)
@@ -178,8 +242,7 @@ impl<'a> Appraiser<'a> {
         tally: &mut Tally,
     ) -> Result<Option<(Layout, Footprint)>, EstimateError> {
         let some = |count: u64| Layout { recompute: Recompute::Layers(count), ..layout.clone() };
-        let of_device = |device: usize| split.iter().skip(device).step_by(layout.pp as usize).sum::<u64>();
-        let most = (0..layout.pp as usize).map(of_device).max().unwrap_or(0);
+        let most = most_layers(split, layout.pp);
         if most < 2 || self.fitting(some(0), tally)?.is_some() {
             return Ok(None);
         }
@@ -224,6 +287,12 @@ impl<'a> Appraiser<'a> {
 /// The sharding that leaves least on a device.
 fn frugal() -> Sharing {
     Sharing { zero: Zero::stage(ZeroStage::Three), offload: Offload::Optimizer }
+}
+
+/// Layers of the device that holds most.
+fn most_layers(split: &[u64], pp: u64) -> u64 {
+    let of_device = |device: usize| split.iter().skip(device).step_by(pp as usize).sum::<u64>();
+    (0..pp as usize).map(of_device).max().unwrap_or(0)
 }
 
 fn with_split(layout: Layout, split: &[u64]) -> Layout {

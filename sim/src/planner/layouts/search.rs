@@ -15,6 +15,7 @@ use super::error::LayoutError;
 use super::infeasible::remedy;
 use super::leaf::{Appraiser, Leaf};
 use super::outcome::LayoutOutcome;
+use super::pins::RecomputeChoice;
 use super::problem::{LayoutBudget, LayoutProblem, LayoutProgress};
 use super::space::{Arithmetic, Grid, Space};
 use super::tally::Tally;
@@ -146,13 +147,15 @@ struct Search<'a> {
     state_fits: HashMap<StateKey, bool>,
 }
 
+/// Micro-batch sizes, from the smallest, that likely layouts have.
+const SEEDED_SIZES: usize = 3;
 /// Nodes between two looks at the clock's callers.
 const REPORT_EVERY: u64 = 64;
 
 impl Search<'_> {
     /// Why it ended, and the bound.
     fn run(&mut self, started: Instant) -> Result<(StopReason, f64), LayoutError> {
-        for arithmetic in std::mem::take(&mut self.arithmetics) {
+        for arithmetic in self.arithmetics.clone() {
             if let Some(stop) = self.must_stop(started) {
                 return Ok((stop, 0.0));
             }
@@ -162,6 +165,7 @@ impl Search<'_> {
                 self.fewest_devices(&arithmetic, bound::device_seconds(&times, &arithmetic, &self.appraiser.space));
             self.push(seconds, devices, Node::Arithmetic(arithmetic));
         }
+        self.seed(started)?;
         let mut taken = 0_u64;
         while let Some(next) = self.open.pop() {
             let best = self.tally.best.first().map(|best| best.value);
@@ -184,6 +188,51 @@ impl Search<'_> {
             self.expand(next)?;
         }
         Ok((StopReason::ProvenOptimal, self.tally.best.first().map_or(f64::INFINITY, |best| best.value)))
+    }
+
+    /// Looks at likely layouts first, so that bounds have something to cut against: all devices used, small micro-batches,
+    /// nothing or everything recomputed, 1F1B or as many chunks as there may be.
+    fn seed(&mut self, started: Instant) -> Result<(), EstimateError> {
+        let mut sizes: Vec<u64> = self.arithmetics.iter().map(|arithmetic| arithmetic.micro_batch).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let largest = sizes.get(SEEDED_SIZES - 1).or(sizes.last()).copied().unwrap_or(1);
+        let likely = |arithmetic: &&Arithmetic| {
+            arithmetic.micro_batch <= largest
+                && arithmetic.sequence_parallel == (arithmetic.tp > 1)
+                && matches!(arithmetic.recompute, RecomputeChoice::None | RecomputeChoice::Full)
+        };
+        let likely: Vec<Arithmetic> = self.arithmetics.iter().filter(likely).copied().collect();
+        for arithmetic in likely {
+            let grids = self.appraiser.space.grids(&arithmetic);
+            let most = grids.iter().map(|grid| Space::devices_of(&arithmetic, grid)).max();
+            for grid in grids.iter().filter(|grid| Some(Space::devices_of(&arithmetic, grid)) == most) {
+                if self.must_stop(started).is_some() {
+                    return Ok(());
+                }
+                if self.state_fits(&arithmetic, grid)? {
+                    self.seed_grid(&arithmetic, grid)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn seed_grid(&mut self, arithmetic: &Arithmetic, grid: &Grid) -> Result<(), EstimateError> {
+        let times = self.appraiser.times(arithmetic)?;
+        let m = bound::micro_batches(arithmetic, grid, &self.appraiser.space);
+        let busiest = times.least_busiest(grid.pp);
+        let timings = self.appraiser.space.timings(arithmetic, grid);
+        let ends = [timings.first(), timings.iter().rev().find(|timing| timing.vpp > 1)];
+        for timing in ends.into_iter().flatten() {
+            let seconds = bound::of_timing(&times, *timing, grid.pp, m, busiest);
+            let devices = Space::devices_of(arithmetic, grid);
+            if self.appraiser.value(seconds, devices) < self.tally.cutoff() {
+                let leaf = Leaf { arithmetic: *arithmetic, grid: *grid, timing: *timing };
+                self.appraiser.appraise(&leaf, &mut self.tally)?;
+            }
+        }
+        Ok(())
     }
 
     fn must_stop(&self, started: Instant) -> Option<StopReason> {

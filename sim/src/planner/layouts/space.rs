@@ -3,6 +3,7 @@
 use super::facts::{Facts, divisors};
 use super::pins::{Pins, RecomputeChoice};
 use super::problem::LayoutProblem;
+use super::splits;
 use crate::estimate::{Layout, Offload, PipelineSchedule, Zero, ZeroStage};
 
 /// Most model chunks a device.
@@ -142,8 +143,8 @@ impl Space {
         devices <= self.devices && allowed(self.pins.devices, devices)
     }
 
-    /// Every schedule of a grid. Interleaving wants a multiple of the stages as micro-batches; the last chunk may be without
-    /// layers. Zero-bubble schedules want as many micro-batches as stages to take weight gradients from.
+    /// Every schedule of a grid. Interleaving wants a multiple of the stages as micro-batches, and chunks that are even but
+    /// for the ends, as Megatron-LM does. Zero-bubble schedules want as many micro-batches as stages to take weight gradients from.
     pub(super) fn timings(&self, arithmetic: &Arithmetic, grid: &Grid) -> Vec<Timing> {
         let one = |schedule| Timing { schedule, vpp: 1 };
         let mut all = vec![one(PipelineSchedule::OneForwardOneBackward)];
@@ -153,9 +154,9 @@ impl Space {
             if micro_batches >= grid.pp {
                 all.push(one(PipelineSchedule::ZeroBubble));
             }
-            let most = ((self.facts.layers + 1) / grid.pp).min(MOST_CHUNKS);
             if micro_batches.is_multiple_of(grid.pp) {
-                all.extend((2..=most).map(|vpp| Timing { schedule: PipelineSchedule::Interleaved, vpp }));
+                let even = (2..=MOST_CHUNKS).filter(|vpp| splits::is_even(self.facts.layers, grid.pp * vpp));
+                all.extend(even.map(|vpp| Timing { schedule: PipelineSchedule::Interleaved, vpp }));
             }
             if self.pins.schedule == Some(PipelineSchedule::Vanilla) {
                 all.push(one(PipelineSchedule::Vanilla));

@@ -1,17 +1,44 @@
 //! How many layers each chunk of a pipeline may hold.
 //!
-//! The searched splits: even ones, with what is left over at the front or at the back; the one whose longest chunk is
-//! shortest (exact: a limit is feasible when filling chunks up to it takes all layers, and bisection finds the least);
-//! and those whose first and last chunk differ by at most one layer from it while all between are even, which gives room to
-//! the embedding and the head.
+//! The searched splits of a pipeline with one chunk a device: even ones, with what is left over at the front or at the
+//! back; the one whose longest chunk is shortest (exact: a limit is feasible when filling chunks up to it takes all layers,
+//! and bisection finds the least); and those whose first and last chunk differ by at most one layer from it while all between
+//! are even, which gives room to the embedding and the head. With several chunks a device: even ones, where the head, or the
+//! embedding and the head, may stand for a layer.
 
 use super::times::Times;
 
-/// The searched splits of the layers over `chunks` chunks, without repetition; empty when there are too few layers.
-pub(super) fn family(times: &Times, layers: u64, chunks: u64) -> Vec<Vec<u64>> {
-    if chunks == 1 {
-        return vec![vec![layers]];
+/// Most ends of the model that stand for a layer: the embedding and the head.
+const MOST_ENDS: u64 = 2;
+
+/// Whether the layers, with none, one or both ends of the model as a layer, divide into equal chunks.
+pub(super) fn is_even(layers: u64, chunks: u64) -> bool {
+    (0..=MOST_ENDS).any(|ends| (layers + ends).is_multiple_of(chunks))
+}
+
+/// The searched splits of the layers over `pp` devices of `vpp` chunks, without repetition; empty when there are too few
+/// layers.
+pub(super) fn family(times: &Times, layers: u64, pp: u64, vpp: u64) -> Vec<Vec<u64>> {
+    match (pp, vpp) {
+        (1, 1) => vec![vec![layers]],
+        (_, 1) => one_chunk_each(times, layers, pp),
+        _ => several_chunks_each(layers, pp * vpp),
     }
+}
+
+fn several_chunks_each(layers: u64, chunks: u64) -> Vec<Vec<u64>> {
+    let ends = (0..=MOST_ENDS).filter(|ends| (layers + ends).is_multiple_of(chunks));
+    let split = |ends: u64| {
+        let mut split = vec![(layers + ends) / chunks; chunks as usize];
+        let last = split.len() - 1;
+        split[last] -= u64::from(ends > 0);
+        split[0] -= u64::from(ends > 1);
+        split
+    };
+    ends.map(split).collect()
+}
+
+fn one_chunk_each(times: &Times, layers: u64, chunks: u64) -> Vec<Vec<u64>> {
     let mut all: Vec<Vec<u64>> = Vec::new();
     let mut offer = |split: Vec<u64>| {
         let only_the_last_is_empty = split[..split.len() - 1].iter().all(|layers| *layers > 0);
@@ -111,20 +138,28 @@ mod tests {
     #[test]
     fn a_heavy_head_leaves_the_last_stage_fewer_layers() {
         // 8 layers and a head worth 2: 3 + 3 + 2 with the head is 3, 3, 4; even would be 3, 3, 2 + 2.
-        let splits = family(&times(0.0, 10, 2.0), 10, 3);
+        let splits = family(&times(0.0, 10, 2.0), 10, 3, 1);
         assert!(splits.contains(&vec![4, 4, 2]), "{splits:?}");
         assert!(splits.contains(&vec![4, 3, 3]), "{splits:?}");
     }
 
     #[test]
     fn only_the_last_chunk_may_be_empty() {
-        let splits = family(&times(0.0, 3, 1.0), 3, 4);
+        let splits = family(&times(0.0, 3, 1.0), 3, 4, 1);
         assert_eq!(splits, [[1, 1, 1, 0]]);
-        assert!(family(&times(0.0, 2, 1.0), 2, 4).is_empty());
+        assert!(family(&times(0.0, 2, 1.0), 2, 4, 1).is_empty());
+    }
+
+    #[test]
+    fn the_ends_may_stand_for_a_layer_of_interleaved_chunks() {
+        assert_eq!(family(&times(0.0, 8, 1.0), 8, 2, 2), [[2, 2, 2, 2]]);
+        assert_eq!(family(&times(0.0, 7, 1.0), 7, 2, 2), [[2, 2, 2, 1]]);
+        assert_eq!(family(&times(1.0, 6, 1.0), 6, 2, 2), [[1, 2, 2, 1]]);
+        assert!(super::is_even(126, 128) && !super::is_even(126, 96));
     }
 
     #[test]
     fn one_chunk_holds_all() {
-        assert_eq!(family(&times(1.0, 5, 1.0), 5, 1), [[5]]);
+        assert_eq!(family(&times(1.0, 5, 1.0), 5, 1, 1), [[5]]);
     }
 }

@@ -58,8 +58,10 @@ impl Tally {
         if self.best.len() < self.top_k { f64::INFINITY } else { self.best[self.best.len() - 1].value }
     }
 
+    /// Takes a candidate in, once: likely ones are met twice.
     pub(super) fn offer(&mut self, candidate: Candidate) {
-        if candidate.value >= self.cutoff() {
+        let known = |best: &Candidate| best.value <= candidate.value && best.layout == candidate.layout;
+        if candidate.value >= self.cutoff() || self.best.iter().any(known) {
             return;
         }
         let at = self.best.partition_point(|known| known.value <= candidate.value);

@@ -105,7 +105,3 @@ impl GraphRow {
         prediction.trace.extend(self.trace.iter().cloned());
     }
 }
-
-pub(crate) fn tmp_gnmt() -> cutplane_graph::ModelGraph {
-    gnmt::graph().unwrap()
-}

@@ -12,6 +12,8 @@ const MIB: f64 = 1_048_576.0;
 const LARGE_WORKSPACE: f64 = 32.0 * MIB;
 /// cuBLAS's default workspace for a host thread on other devices (`:4096:2:16:8`).
 const USUAL_WORKSPACE: f64 = 8.125 * MIB;
+/// Streams that each thread multiplies on in Megatron's own layers, which overlap collectives with products by hand.
+const LOCAL_STREAMS: f64 = 2.0;
 /// Streams of products that overlap the collectives of tensor parallelism in Transformer Engine.
 const OVERLAP_STREAMS: f64 = 3.0;
 /// Host threads that multiply: of the forward and of the backward pass.
@@ -97,5 +99,8 @@ fn workspaces(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> f64 {
     let engine = if later { LARGE_WORKSPACE } else { 4.0 * MIB };
     // Products that overlap their communication run on streams with a workspace each.
     let streams = if recipe.names(&["tp_overlap", "tp_comm_overlap"]) { OVERLAP_STREAMS } else { 1.0 };
+    if recipe.has_local_layers() {
+        return LOCAL_STREAMS * THREADS * each;
+    }
     THREADS * each + streams * engine
 }

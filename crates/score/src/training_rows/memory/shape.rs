@@ -48,6 +48,7 @@ pub(super) fn shape(row: &Row, recipe: &Recipe) -> Result<(TransformerShape, Vec
         norm_bias: traits.norm_bias,
         learned_positions: traits.learned_positions,
         tied: tied(recipe, &model),
+        query_norms: recipe.says(&["qk_layernorm", "qk-layernorm", "qwen3"]),
         experts: experts(row, recipe, &model),
         trained: if recipe.says(&["lora"]) { 0.0 } else { 1.0 },
     };

@@ -55,7 +55,10 @@ impl Joiner {
                 Some(id) => Some(id),
                 None => norm::join(&mut self.ir, kind, x, &node.params)?,
             },
-            (OpKind::Reshape(reshape), &[x]) => attention::join(&mut self.ir, &reshape.dims, x)?,
+            (OpKind::Reshape(reshape), &[x]) => match attention::join(&mut self.ir, &reshape.dims, x)? {
+                Some(id) => Some(id),
+                None => self.reshaped(&reshape.dims, x)?,
+            },
             (OpKind::Binary(binary), &[a, b]) if binary.function == Arithmetic::Multiply => self.gated(a, b)?,
             _ => None,
         };
@@ -91,6 +94,14 @@ impl Joiner {
         self.ir.name.clone_from(&self.ir.nodes[id].name.clone());
         let joined = self.ir.op(OpKind::Activation { function }, &[source]).ok()?;
         Some(self.settled(joined))
+    }
+
+    /// Two changes of shape are one, or none.
+    fn reshaped(&mut self, dims: &[u64], x: Id) -> Result<Option<Id>, String> {
+        match self.ir.kind(x) {
+            Some(OpKind::Reshape(_)) => self.ir.reshaped(self.ir.node(x).inputs[0], dims.to_vec()).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Two transposes are one, or none.
