@@ -1,8 +1,49 @@
 //! Initial weights.
 
+use std::fmt;
+use std::sync::Arc;
+
 use cutplane_graph::{Init, Param};
 
+use crate::error::RuntimeError;
 use crate::tensor::HostTensor;
+
+/// Gives the numbers of a parameter in row-major order, or says why not.
+type Loader = dyn Fn(&Param) -> Result<Vec<f32>, String> + Send + Sync;
+
+/// Where the ranks of a run take their first weights from: random numbers, or a checkpoint of which each rank reads what
+/// its segment owns.
+#[derive(Clone, Default)]
+pub struct InitialWeights {
+    loader: Option<Arc<Loader>>,
+}
+
+impl fmt::Debug for InitialWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.loader.is_some() { "InitialWeights::loaded" } else { "InitialWeights::random" })
+    }
+}
+
+impl InitialWeights {
+    /// Weights that `load` reads, called by each rank for the parameters of its segment.
+    pub fn loaded(load: impl Fn(&Param) -> Result<Vec<f32>, String> + Send + Sync + 'static) -> Self {
+        Self { loader: Some(Arc::new(load)) }
+    }
+
+    /// The first value of a parameter.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Value`] when it cannot be loaded, or is not as long as its shape says.
+    pub(crate) fn of(&self, param: &Param, seed: u64) -> Result<HostTensor, RuntimeError> {
+        let Some(load) = &self.loader else { return Ok(initial_weight(param, seed)) };
+        let refuse = |problem| RuntimeError::Value { value: param.name.clone(), problem };
+        let data = load(param).map_err(refuse)?;
+        if data.len() as u64 != param.elements() {
+            return Err(refuse(format!("{} numbers were loaded for the shape {:?}", data.len(), param.shape)));
+        }
+        Ok(HostTensor::f32(param.shape.iter().map(|dim| *dim as usize).collect::<Vec<_>>(), data))
+    }
+}
 
 /// The initial value of a parameter. The numbers depend on `seed` and on the parameter's name alone, so every rank and
 /// every plan starts from the same weights.

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use cutplane_graph::{ModelGraph, ModelSource, Overrides};
 use cutplane_sim::graph_step::{
-    Checkpoint, Exchange, GpipeStep, GradientGroup, GraphCalibration, GraphStack, GraphStepError, Mode, Numerics,
-    OperatorCharge, Replica, Speeds, balanced_stages, data_parallel, operator_charges, pipeline,
+    Checkpoint, Exchange, Fuses, GpipeStep, GradientGroup, GraphCalibration, GraphStack, GraphStepError, Images, Mode,
+    Numerics, OperatorCharge, Replica, Speeds, balanced_stages, data_parallel, operator_charges, pipeline,
 };
 use cutplane_sim::kernel::{GpuModel, Precision};
 use cutplane_sim::network::{Fabric, Interconnect, Level, Library};
@@ -77,9 +77,9 @@ fn what_a_stack_fuses_or_need_not_turn_saves_time() {
         all.iter().map(|op| op.forward.passes + op.backward.passes).sum()
     };
     let plain = bare();
-    let channels_last = GraphStack { channels_last: true, ..bare() };
-    let fused = GraphStack { fused_norm: true, ..channels_last.clone() };
-    let compiled = GraphStack { fused_pointwise: true, ..fused.clone() };
+    let channels_last = GraphStack { images: Images::ChannelsLast, ..bare() };
+    let fused = GraphStack { fuses: Fuses::Norms, ..channels_last.clone() };
+    let compiled = GraphStack { fuses: Fuses::Pointwise, ..fused.clone() };
     assert!(passes(&channels_last) < passes(&plain));
     assert!(passes(&fused) < passes(&channels_last));
     assert!(passes(&compiled) < passes(&fused));
@@ -169,7 +169,7 @@ fn impossible_stages_are_refused_by_field() {
         Err(GraphStepError::Field { field, .. }) => field,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refused(&[0..10], 1), "stages");
+    assert_eq!(refused(std::slice::from_ref(&(0..10)), 1), "stages");
     assert_eq!(refused(&[0..10, 12..20], 1), "stages");
     assert_eq!(refused(&[], 1), "stages");
     assert_eq!(refused(&stages(2), 0), "micro_batches, link");

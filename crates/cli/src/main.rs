@@ -3,6 +3,7 @@
 #[cfg(feature = "runtime")]
 mod alone;
 mod context;
+mod layouts;
 #[cfg(feature = "runtime")]
 mod local;
 mod output;
@@ -37,7 +38,9 @@ enum Verb {
     #[cfg(feature = "runtime")]
     Profile(verbs::profile::Profile),
     Place(verbs::place::Place),
-    Plan(verbs::plan::Plan),
+    Plan(Box<verbs::plan::Plan>),
+    Explain(verbs::explain::Explain),
+    Diff(verbs::diff::Diff),
     Simulate(verbs::simulate::Simulate),
     Score(verbs::score::Score),
     Calibrate(verbs::calibrate::Calibrate),
@@ -61,6 +64,8 @@ fn main() -> ExitCode {
         Verb::Profile(verb) => verb.run(),
         Verb::Place(verb) => verb.run(),
         Verb::Plan(verb) => verb.run(),
+        Verb::Explain(verb) => verb.run(),
+        Verb::Diff(verb) => verb.run(),
         Verb::Simulate(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Calibrate(verb) => verb.run(),

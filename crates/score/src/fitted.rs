@@ -24,6 +24,9 @@ pub struct FittedSource {
     /// Only rows whose hardware text contains this were drawn; empty for all.
     #[serde(default)]
     pub hardware: String,
+    /// Only rows whose metric's name contains this were drawn; empty for all.
+    #[serde(default)]
+    pub metric: String,
     /// What was fitted on them.
     pub used_for: String,
 }
@@ -57,6 +60,7 @@ pub fn was_fitted(row: &MeasuredRow) -> bool {
     let by_digest = fitted_sources().iter().any(|entry| {
         entry.source == row.row.source
             && row.row.hardware.contains(&entry.hardware)
+            && row.row.metric_name.contains(&entry.metric)
             && draw(&row.digest, SEED) < entry.share
     });
     by_digest || drawn_rows(&row.row.source).binary_search(&row.row.index).is_ok()

@@ -67,6 +67,8 @@ pub struct TraceEntry {
 pub struct RowPrediction {
     /// The row's metric in the row's unit; 1 stands for true. `None` when only memory is predicted.
     pub predicted: Option<f64>,
+    /// Why the row's own metric has no number where only memory was predicted.
+    pub unpredicted: Option<Skip>,
     /// Lower end of the interval that holds the measurement in about nine cases of ten, in the row's unit.
     pub low: Option<f64>,
     /// Upper end of that interval.

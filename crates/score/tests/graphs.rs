@@ -5,9 +5,7 @@
 
 use std::path::PathBuf;
 
-use cutplane_score::{
-    Grade, MeasuredRow, Profile, Row, fit_graph_steps, predict, read_rows, score_rows, was_fitted,
-};
+use cutplane_score::{Grade, MeasuredRow, Profile, Row, fit_graph_steps, predict, read_rows, score_rows, was_fitted};
 use cutplane_sim::graph_step::GraphCalibration;
 
 /// Rows of a file beside the workspace; none, with a line that says so, where it is absent.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use cutplane_score::{Grade, Profile, ScoredRow, read_rows, score_rows, was_fitted};
+use cutplane_score::{Grade, Outcome, Profile, ScoredRow, read_rows, rows_of, score_rows, was_fitted};
 
 /// Rows of a file beside the workspace, predicted; none, with a line that says so, where it is absent.
 fn scored(name: &str) -> Vec<ScoredRow> {
@@ -66,5 +66,31 @@ fn steps_that_were_timed_are_called_to_fit() {
         "cnn_benchmarks_jcjohnson.csv",
     ] {
         hold(name, 1.0, 1.0, 0.0);
+    }
+}
+
+#[test]
+fn absurd_rows_are_skipped_by_name() {
+    let head = "source,model,layers,hidden,heads,vocab,seq_len,micro_batch,global_batch,hardware,gpus,dp,tp,pp,vpp,ep,\
+                framework,metric_name,metric_value,metric_unit,memory_gb,notes,workload,grade";
+    let huge = "18446744073709551615";
+    let rows = [
+        format!(
+            "s,gpt,{huge},{huge},{huge},{huge},{huge},1,1,A100,1,1,1,1,1,1,Megatron-Core,peak memory,1,GB,1,,training,A"
+        ),
+        format!("s,gpt,4,64,4,100,32,1,8,A100,8,1,1,8,{huge},1,Megatron-Core,peak memory,1,GB,1,,training,A"),
+        format!(
+            "s,gpt,4,64,4,100,32,1,8,A100,8,8,1,1,1,{huge},Megatron-Core,peak memory,1,GB,1,MoE experts=8 topk={huge},training,A"
+        ),
+        "s,gpt,0,0,0,0,0,1,8,A100,8,8,1,1,1,1,Megatron-Core,peak memory,1,GB,1,,training,A".to_owned(),
+        "s,gpt,4,64,4,100,32,,8,A100,1,1,1,1,1,1,Megatron-Core,peak memory,1,GB,1,release run,training,A".to_owned(),
+    ];
+    let text = format!("{head}\n{}\n", rows.join("\n"));
+    let read = rows_of(&PathBuf::from("absurd.csv"), text.as_bytes()).unwrap();
+    for row in score_rows(read.rows, &Profile::default()) {
+        match &row.outcome {
+            Outcome::Skipped(skip) => println!("line {}: {skip}", row.measured.row.line),
+            other => panic!("line {}: {}", row.measured.row.line, other.name()),
+        }
     }
 }

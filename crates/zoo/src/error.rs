@@ -100,6 +100,9 @@ pub enum ZooError {
         /// What is wrong, and the remedy.
         problem: String,
     },
+    /// A checkpoint that cannot be read.
+    #[error(transparent)]
+    Weights(crate::weights::WeightError),
     /// A placement workload whose parts do not make a problem.
     #[error("{origin}: {source}")]
     Placement {

@@ -41,7 +41,7 @@ pub use error::ZooError;
 pub use huggingface::hugging_face_types;
 pub use onnx::{OnnxModel, OnnxOptions, onnx_from_bytes, onnx_operators, read_onnx};
 pub use placement::{placement_from_str, read_placement};
-pub use source::{build, onnx_source, source_from_argument};
+pub use source::{build, checkpoint, onnx_source, source_from_argument};
 
 /// A small public-domain English text to train on, ASCII; `data/README.md` says what it is.
 pub const DEFAULT_TEXT: &str = include_str!("../data/text.txt");

@@ -11,6 +11,7 @@ use crate::huggingface;
 use crate::limits::field_error;
 use crate::onnx::{OnnxOptions, read_onnx};
 use crate::recipe;
+use crate::weights::Checkpoint;
 
 /// Largest `config.json` that is read, bytes; real ones have a few kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -95,6 +96,23 @@ pub fn onnx_source(
     let sequence_length = sequence_length.unwrap_or_else(|| ids.map_or(1, |ty| ty.dims[0]));
     let path = path.display().to_string();
     Ok(ModelSource::Onnx { path, dims: options.dims, loss: true, sequence_length })
+}
+
+/// The weights at `path` for a model: a safetensors file, its index or a folder; or the ONNX file that the model is from.
+///
+/// # Errors
+/// [`ZooError::Weights`], naming the file, and as [`read_onnx`].
+pub fn checkpoint(path: &Path, source: &ModelSource) -> Result<Checkpoint, ZooError> {
+    if !is_onnx(path) {
+        return Checkpoint::open(path).map_err(ZooError::Weights);
+    }
+    let (dims, loss) = match source {
+        ModelSource::Onnx { dims, loss, .. } => (dims.clone(), *loss),
+        _ => (BTreeMap::new(), false),
+    };
+    let sequence_length = Some(source.sequence_length());
+    let options = OnnxOptions { sequence_length, dims, loss, ..OnnxOptions::default() };
+    Ok(read_onnx(path, &options)?.weights)
 }
 
 fn config_path(argument: &str) -> Result<PathBuf, ZooError> {

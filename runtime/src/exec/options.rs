@@ -12,6 +12,7 @@ use super::timing::Timing;
 use super::transfer::Transfers;
 use crate::backend::{Backend, available_cores};
 use crate::comm::CommOptions;
+use crate::init::InitialWeights;
 use crate::optimizer::OptimizerSettings;
 
 /// How a program is run.
@@ -19,6 +20,8 @@ use crate::optimizer::OptimizerSettings;
 pub struct RunOptions {
     /// Seed of the initial weights.
     pub seed: u64,
+    /// Where the initial weights come from, if not from the seed.
+    pub weights: InitialWeights,
     /// Update rule with its numbers.
     pub optimizer: OptimizerSettings,
     /// The core of each rank, counted among the cores of this process; a rank beyond the list runs on
@@ -48,6 +51,7 @@ impl RunOptions {
     pub fn new(optimizer: OptimizerSettings) -> Self {
         Self {
             seed: 0,
+            weights: InitialWeights::default(),
             optimizer,
             cores: Vec::new(),
             comm: CommOptions::default(),

@@ -53,7 +53,9 @@ impl Run {
         let backends = (0..ranks).map(backend).collect::<Result<Vec<_>, _>>()?;
         let roads = Roads { backends, transfers: options.transfers };
         let (seed, optimizer, timing) = (options.seed, options.optimizer, options.timing);
-        let shared = Arc::new(Shared { model, program: program.clone(), batches, roads, optimizer, seed, timing });
+        let weights = options.weights.clone();
+        let shared =
+            Arc::new(Shared { model, program: program.clone(), batches, roads, optimizer, seed, weights, timing });
         let (answers, replies) = channel();
         let (mut commands, mut threads) = (Vec::new(), Vec::new());
         for (rank, comm) in world.into_iter().enumerate() {

@@ -1,5 +1,6 @@
 //! One rank: its segment, its messages, and the loop over its instructions.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::backend::{Backend, Residence};
 use crate::comm::{CommError, Communicator};
 use crate::data::Batches;
 use crate::error::RuntimeError;
-use crate::init::initial_weight;
+use crate::init::InitialWeights;
 use crate::memory::RankMemory;
 use crate::ops::Loss;
 use crate::optimizer::{LossScale, OptimizerSettings};
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) roads: Roads,
     pub(super) optimizer: OptimizerSettings,
     pub(super) seed: u64,
+    pub(super) weights: InitialWeights,
     pub(super) timing: Timing,
 }
 
@@ -107,9 +109,20 @@ impl<C: Communicator> RankState<C> {
         let segment = only_segment(list)?;
         let facts = program.segment(segment).clone();
         let loaded = facts.inputs.iter().copied().filter(|value| model.value(*value).producer.is_none()).collect();
-        let weights = |param| initial_weight(model.param(param), shared.seed);
+        let failed = Cell::new(None);
+        let weights = |param| {
+            shared.weights.of(model.param(param), shared.seed).unwrap_or_else(|error| {
+                failed.set(Some(error));
+                HostTensor::f32(Vec::new(), Vec::new())
+            })
+        };
         let backend = &shared.roads.backends[rank.index()];
-        let runner = SegmentRunner::new(model.clone(), facts, backend, &weights, shared.optimizer)?;
+        let runner = SegmentRunner::new(model.clone(), facts, backend, &weights, shared.optimizer);
+        // A weight that cannot be loaded is the cause of whatever the runner says about its stand-in.
+        if let Some(error) = failed.take() {
+            return Err(error.into());
+        }
+        let runner = runner?;
         backend.sync()?;
         let groups = program.groups.iter().enumerate();
         Ok(Self {

@@ -103,10 +103,21 @@ pub(crate) fn program(subject: &Subject, cut: Cut, optimizer: Optimizer) -> Arc<
 
 /// The same in a precision.
 pub(crate) fn program_in(precision: Dtype, subject: &Subject, cut: Cut, optimizer: Optimizer) -> Arc<Program> {
-    let devices = DeviceGraph::build(cores(cut.stages * cut.replicas)).expect("a cluster");
     let ops = subject.model.ops().len();
+    program_at(precision, subject, cut, optimizer, |stage| ops * stage / cut.stages)
+}
+
+/// The same with stages that begin at chosen operators.
+pub(crate) fn program_at(
+    precision: Dtype,
+    subject: &Subject,
+    cut: Cut,
+    optimizer: Optimizer,
+    first_op: impl Fn(usize) -> usize,
+) -> Arc<Program> {
+    let devices = DeviceGraph::build(cores(cut.stages * cut.replicas)).expect("a cluster");
     let stage = |stage: usize| Stage {
-        ops: OpSet::range(ops * stage / cut.stages, ops * (stage + 1) / cut.stages),
+        ops: OpSet::range(first_op(stage), first_op(stage + 1)),
         devices: (0..cut.replicas).map(|replica| format!("cpu:{}", stage * cut.replicas + replica)).collect(),
     };
     let plan = Plan {

@@ -70,7 +70,7 @@ fn logits(
     let output = logits_value(model);
     let end = model.value(output).producer.expect("an operator").index() + 1;
     let load = |id: ParamId| {
-        let shape = model.param(id).shape.iter().map(|dim| *dim as usize).collect();
+        let shape: Vec<usize> = model.param(id).shape.iter().map(|dim| *dim as usize).collect();
         HostTensor::f32(shape, weights.read(model, id).expect("the weights"))
     };
     let mut values = feeds.clone();

@@ -28,7 +28,8 @@ pub fn in_flight(layout: &Layout, stage: u64) -> u64 {
     }
     let micro_batches = layout.micro_batches();
     let group = if micro_batches.is_multiple_of(layout.pp) { layout.pp } else { micro_batches };
-    let warm = group * (layout.vpp - 1) + 2 * (layout.pp - stage.min(layout.pp - 1)) - 1;
+    let last = layout.pp.saturating_sub(1);
+    let warm = group.saturating_mul(layout.vpp - 1).saturating_add(2 * (last - stage.min(last)) + 1);
     warm.min(micro_batches.saturating_mul(layout.vpp)).max(1)
 }
 
@@ -49,10 +50,10 @@ pub(super) fn check(layout: &Layout) -> Result<(), EstimateError> {
     if !(1..=1 << 16).contains(&layout.ep) {
         return refuse("ep", format!("{} is not between 1 and 65536", layout.ep), "choose a positive degree");
     }
-    if (1..=1 << 16).contains(&layout.vpp) && layout.pp <= 1 << 16 {
+    if layout.vpp > 0 && layout.pp.saturating_mul(layout.vpp) <= 1 << 16 {
         return Ok(());
     }
-    refuse("vpp, pp", format!("{} chunks on {} stages", layout.vpp, layout.pp), "choose 1 to 65536 of each")
+    refuse("vpp, pp", format!("{} chunks on {} stages", layout.vpp, layout.pp), "choose 1 to 65536 chunks in all")
 }
 
 fn refuse<T>(fields: &str, problem: String, remedy: &str) -> Result<T, EstimateError> {
@@ -63,7 +64,7 @@ fn refuse<T>(fields: &str, problem: String, remedy: &str) -> Result<T, EstimateE
 pub(super) fn assemble(pieces: &Pieces, layout: &Layout, keeping: &Keeping) -> Result<Footprint, EstimateError> {
     let held = held(pieces, layout)?;
     let stages = held.iter().enumerate().map(|(stage, runs)| {
-        let stage = Stage { pieces, layout, keeping, stage: stage as u64, runs };
+        let stage = Stage { pieces, layout, keeping, number: stage as u64, runs };
         stage.footprint()
     });
     Ok(Footprint {
@@ -107,17 +108,17 @@ struct Stage<'a> {
     pieces: &'a Pieces,
     layout: &'a Layout,
     keeping: &'a Keeping,
-    stage: u64,
+    number: u64,
     runs: &'a [(Run, u64)],
 }
 
 impl Stage<'_> {
     const fn is_first(&self) -> bool {
-        self.stage == 0
+        self.number == 0
     }
 
     const fn is_last(&self) -> bool {
-        self.stage + 1 == self.layout.pp
+        self.number + 1 == self.layout.pp
     }
 
     fn footprint(&self) -> StageFootprint {
@@ -144,7 +145,7 @@ impl Stage<'_> {
         let stepping = Parts { spike: state.during_step, ..always };
         let (parts, moment) =
             if stepping.total() > passing.total() { (stepping, Moment::OptimizerStep) } else { (passing, moment) };
-        StageFootprint { stage: self.stage, parts, moment, activations }
+        StageFootprint { stage: self.number, parts, moment, activations }
     }
 
     /// Trainable numbers of the stage.
@@ -202,7 +203,7 @@ impl Stage<'_> {
             full -= dropped;
             kept += dropped as f64 * run.bytes.input + (*instances - dropped) as f64 * self.kept(run);
         }
-        kept * in_flight(self.layout, self.stage) as f64 / self.layout.vpp as f64
+        kept * in_flight(self.layout, self.number) as f64 / self.layout.vpp as f64
     }
 
     /// What a layer keeps that is not computed again as a whole.
@@ -214,7 +215,7 @@ impl Stage<'_> {
     /// What the ends keep: of the first stage for all micro-batches in flight, of the last stage for those whose loss is
     /// not back yet.
     fn ends(&self) -> f64 {
-        let first = in_flight(self.layout, self.stage).div_ceil(self.layout.vpp) as f64;
+        let first = in_flight(self.layout, self.number).div_ceil(self.layout.vpp) as f64;
         let last = if self.layout.schedule == PipelineSchedule::FillDrain { first } else { 1.0 };
         let mut kept = 0.0;
         if self.is_first() {

@@ -155,7 +155,7 @@ impl<'a> Kept<'a> {
     /// of the residual stream.
     fn working(&self, rows: f64) -> f64 {
         let width = self.shape.experts.map_or(self.shape.ffn_hidden as f64, |experts| {
-            (experts.ffn_hidden * experts.top_k) as f64 * self.tp / self.sharers
+            experts.ffn_hidden as f64 * experts.top_k as f64 * self.tp / self.sharers
         });
         self.element * rows * width * (self.shape.gates() + 1.0) / self.tp + 2.0 * self.residual(rows)
     }

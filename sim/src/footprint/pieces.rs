@@ -93,6 +93,6 @@ pub(super) fn loss_bytes(precision: Precision, keeping: &Keeping) -> f64 {
 
 /// Ranks that hold equal copies of an expert: all of a stage, but for those that share it or hold others.
 pub(super) fn expert_replicas(layout: &Layout, expert_tp: f64) -> u64 {
-    let ranks = (layout.dp * layout.cp * layout.tp) as f64;
+    let ranks = layout.dp as f64 * layout.cp as f64 * layout.tp as f64;
     ((ranks / (layout.ep as f64 * expert_tp)) as u64).max(1)
 }

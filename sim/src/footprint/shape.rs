@@ -86,7 +86,10 @@ impl TransformerShape {
             hidden,
             heads,
             kv_heads: heads,
-            head_dim: if heads == 0 { 0 } else { hidden / heads },
+            head_dim: match hidden.checked_div(heads) {
+                Some(width) => width,
+                None => 0,
+            },
             ffn_hidden: 4 * hidden,
             vocab,
             sequence_length,

@@ -2,7 +2,7 @@
 
 use cutplane_graph::{ModelGraph, Op, OpKind, ValueId};
 
-use super::stack::GraphStack;
+use super::stack::{Fuses, GraphStack};
 
 /// What is left of an operator once its kernel is merged into another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +17,11 @@ pub(super) enum Fusion {
 pub(super) fn fusion(graph: &ModelGraph, op: &Op, stack: &GraphStack) -> Fusion {
     let merged = match op.kind {
         OpKind::Activation { .. } | OpKind::Add => {
-            stack.fused_pointwise || stack.fused_norm && op.inputs.iter().any(|input| from_norm(graph, *input))
+            stack.fuses == Fuses::Pointwise
+                || stack.fuses == Fuses::Norms && op.inputs.iter().any(|input| from_norm(graph, *input))
         }
         OpKind::ScaleShift(_) | OpKind::Binary(_) | OpKind::Dropout(_) | OpKind::Gate(_) | OpKind::Learned(_) => {
-            stack.fused_pointwise
+            stack.fuses == Fuses::Pointwise
         }
         _ => false,
     };

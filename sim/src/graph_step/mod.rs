@@ -27,4 +27,4 @@ pub use numerics::Numerics;
 pub use operators::{Mode, operator_charges};
 pub use pipeline::{Checkpoint, GpipeStep, balanced_stages, pipeline};
 pub use replica::{GradientReady, Replica};
-pub use stack::{FamilySpeed, GraphCalibration, GraphStack, Speeds};
+pub use stack::{FamilySpeed, Fuses, GraphCalibration, GraphStack, Images, Speeds};

@@ -9,7 +9,7 @@ use super::charge::{Charge, OperatorCharge};
 use super::error::GraphStepError;
 use super::fusion::{Fusion, fusion};
 use super::numerics::Numerics;
-use super::stack::GraphStack;
+use super::stack::{Fuses, GraphStack, Images};
 use crate::kernel::{
     Attention, AttentionAlgorithm, Convolution, GpuModel, Kernel, Precision, Product, Recurrent, RecurrentCell,
     RowBlocks,
@@ -90,6 +90,10 @@ impl Pricer<'_> {
         (op.inputs.first().map_or(0, |input| self.elements(*input)), self.elements(op.output))
     }
 
+    fn compiled(&self) -> bool {
+        self.stack.fuses == Fuses::Pointwise
+    }
+
     /// Whether a gradient flows to the first input.
     fn needs_gradient(&self, op: &Op) -> bool {
         op.inputs.first().is_some_and(|input| self.graph.value(*input).producer.is_some())
@@ -114,7 +118,7 @@ impl Pricer<'_> {
         let value = self.graph.value(op.output);
         let more = value.consumers.len().saturating_sub(1) as f64;
         let n = value.ty.elements(self.batch);
-        if self.stack.fused_pointwise {
+        if self.compiled() {
             return Charge { launches: 0.0, ..self.pass([n, 0]) } * more;
         }
         self.pass([2 * n, n]) * more
@@ -151,14 +155,13 @@ impl Pricer<'_> {
             return Some(merged(op, y));
         }
         Some(match &op.kind {
-            OpKind::Activation { .. } => [[y, y], [2 * y, y]],
+            OpKind::Activation { .. } | OpKind::Softmax(_) => [[y, y], [2 * y, y]],
             // The gradient of a sum is that of its terms.
             OpKind::Add => [[2 * y, y], [0, 0]],
             OpKind::Binary(_) | OpKind::Gate(_) => [[inputs, y], [inputs + y, inputs]],
             OpKind::Dropout(_) if self.mode == Mode::Evaluation => [[0, 0], [0, 0]],
             // The mask has a byte an element.
             OpKind::Dropout(_) => [[y, y + y / 4], [y + y / 4, y]],
-            OpKind::Softmax(_) => [[y, y], [2 * y, y]],
             OpKind::LayerNorm { .. } | OpKind::RmsNorm(_) | OpKind::GroupNorm(_) => [[2 * y, y], [4 * y, y]],
             // cuDNN reads input, output and gradient of a maximum.
             OpKind::Pool(pool) if pool.function == PoolKind::Max => [[x, y], [x + 2 * y, x]],
@@ -179,7 +182,7 @@ impl Pricer<'_> {
     fn batch_norm(&self, op: &Op) -> Both {
         let n = self.elements(op.output);
         match self.mode {
-            Mode::Evaluation if self.stack.fused_norm || self.stack.fused_pointwise => Both::default(),
+            Mode::Evaluation if self.stack.fuses != Fuses::Nothing => Both::default(),
             Mode::Evaluation => (self.pass([n, n]), Charge::default()),
             Mode::Training => (self.pass([2 * n, n]), self.pass([4 * n, n])),
         }
@@ -189,7 +192,7 @@ impl Pricer<'_> {
     fn cross_entropy(&self, op: &Op) -> Both {
         let (logits, _) = self.extents(op);
         let wide = 4 * logits / self.numerics.activation_bytes;
-        if self.stack.fused_pointwise {
+        if self.compiled() {
             return (self.pass([2 * logits, 0]), self.pass([logits, logits]));
         }
         let kernels = |charge: Charge| Charge { launches: 4.0, ..charge };
@@ -197,7 +200,7 @@ impl Pricer<'_> {
     }
 
     fn bias(&self, present: bool, n: u64) -> Both {
-        match (present, self.stack.fused_pointwise) {
+        match (present, self.compiled()) {
             (false, _) => Both::default(),
             (true, true) => (Charge::default(), self.pass([n, 0])),
             (true, false) => (self.pass([n, n]), self.pass([n, 0])),
@@ -230,7 +233,7 @@ impl Pricer<'_> {
         let shape = self.shape(op, kind)?;
         let (x, y) = self.extents(op);
         let one = |product: Product| {
-            if self.stack.unfolds_images {
+            if self.stack.images == Images::Unfolded {
                 return self.unfolded(&shape, product);
             }
             let kernel = Kernel::Convolution(Convolution { product, ..shape });
@@ -266,7 +269,7 @@ impl Pricer<'_> {
     /// Turning the images that a convolution on tensor cores reads, which want channels last; what it writes it turns
     /// itself.
     fn turned(&self, elements: u64) -> Charge {
-        if self.stack.channels_last || !self.gpu.facts.peak(self.numerics.products).tensor {
+        if self.stack.images == Images::ChannelsLast || !self.gpu.facts.peak(self.numerics.products).tensor {
             return Charge::default();
         }
         self.pass([elements, elements])

@@ -120,9 +120,9 @@ impl Walk {
         let mut free = vec![0.0_f64; stages];
         for _ in 0..micro_batches {
             let mut arrived = 0.0;
-            for stage in 0..stages {
-                free[stage] = free[stage].max(arrived) + self.forward[stage];
-                arrived = free[stage] + self.hop[stage];
+            for (free, (forward, hop)) in free.iter_mut().zip(self.forward.iter().zip(&self.hop)) {
+                *free = free.max(arrived) + forward;
+                arrived = *free + hop;
             }
         }
         for passed in 0..micro_batches {

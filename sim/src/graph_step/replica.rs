@@ -44,6 +44,12 @@ impl Queue {
         self.host += charge.launches * speeds.launch;
         self.device = self.device.max(self.host) + speeds.device(charge);
     }
+
+    fn run_all(&mut self, charges: impl Iterator<Item = Charge>, speeds: Speeds) {
+        for charge in charges {
+            self.run(charge, speeds);
+        }
+    }
 }
 
 impl Replica {
@@ -58,12 +64,12 @@ impl Replica {
     ) -> Self {
         let mut queue = Queue::default();
         let before = micro_batches.saturating_sub(1) as f64;
-        charges.iter().for_each(|op| queue.run(op.forward, speeds));
-        charges.iter().rev().for_each(|op| queue.run(op.backward, speeds));
+        queue.run_all(charges.iter().map(|op| op.forward), speeds);
+        queue.run_all(charges.iter().rev().map(|op| op.backward), speeds);
         // Micro-batches before the last take as long as each other.
         let earlier = queue.device * before;
         let mut queue = Queue { host: earlier, device: earlier };
-        charges.iter().for_each(|op| queue.run(op.forward, speeds));
+        queue.run_all(charges.iter().map(|op| op.forward), speeds);
         let forward_end = queue.device;
         let mut gradients = Vec::new();
         for op in charges.iter().rev() {

@@ -9,6 +9,32 @@ use super::charge::Charge;
 use super::numerics::Numerics;
 use crate::kernel::{GpuModel, Precision};
 
+/// How images lie in memory, and what convolves them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Images {
+    /// Channels first: tensor cores have what they read turned.
+    #[default]
+    ChannelsFirst,
+    /// Channels last, as tensor cores want them.
+    ChannelsLast,
+    /// Channels first, one image after the other unfolded and multiplied: no library for convolutions.
+    Unfolded,
+}
+
+/// Which operators run inside the kernels before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fuses {
+    /// None.
+    #[default]
+    Nothing,
+    /// Batch normalisation, the addition before an activation and the activation are one kernel (cuDNN's fused batch norm).
+    Norms,
+    /// A compiler merges these and all other pointwise operators (XLA).
+    Pointwise,
+}
+
 /// A framework by facts of its code and by few numbers, each with a unit. [`GraphStack::rows`] says what the numbers were
 /// fitted to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,21 +42,15 @@ use crate::kernel::{GpuModel, Precision};
 pub struct GraphStack {
     /// Name.
     pub name: String,
-    /// Images lie in memory as the tensor cores want them, channels last: no kernel turns them around each convolution.
+    /// How images lie in memory, and what convolves them.
     #[serde(default)]
-    pub channels_last: bool,
-    /// Batch normalisation, the addition before an activation and the activation are one kernel (cuDNN's fused batch norm).
+    pub images: Images,
+    /// Which operators run inside the kernels before them.
     #[serde(default)]
-    pub fused_norm: bool,
-    /// A compiler merges pointwise operators into the kernels around them (XLA).
-    #[serde(default)]
-    pub fused_pointwise: bool,
+    pub fuses: Fuses,
     /// One kernel updates many parameters (multi-tensor optimizers).
     #[serde(default)]
     pub multi_tensor_update: bool,
-    /// Convolutions unfold one image after the other and multiply: no library for convolutions is used.
-    #[serde(default)]
-    pub unfolds_images: bool,
     /// Speed of products and convolutions on vector lanes over the kernel model's: choice of algorithm, clocks of a whole run
     /// against those of a lone kernel.
     pub vector_speed: f64,
@@ -144,7 +164,7 @@ impl GraphCalibration {
             Precision::Tf32 => stack.tensor_speed * self.tf32_speed,
             _ => stack.tensor_speed,
         };
-        let narrow = numerics.activation_bytes < 4 && !stack.channels_last;
+        let narrow = numerics.activation_bytes < 4 && stack.images != Images::ChannelsLast;
         let passes = passes * if narrow { self.narrow_pass_speed } else { 1.0 };
         Speeds {
             products: own * products,

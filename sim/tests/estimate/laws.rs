@@ -55,9 +55,8 @@ fn interleaving_shortens_the_bubble() {
     // The head makes the last stage longer, which no number of chunks mends. PyTorch's stack does not wait for messages.
     let model = decoder(64, 2048, None);
     let plain = Layout { pp: 4, micro_batch: 4, global_batch: 32, ..Layout::default() };
-    let bubble = |vpp: u64, schedule| {
-        step(&model, &Layout { vpp, schedule, ..plain.clone() }, "pytorch-fsdp").breakdown.bubble
-    };
+    let bubble =
+        |vpp: u64, schedule| step(&model, &Layout { vpp, schedule, ..plain.clone() }, "pytorch-fsdp").breakdown.bubble;
     let (one, four) = (bubble(1, PipelineSchedule::OneForwardOneBackward), bubble(4, PipelineSchedule::Interleaved));
     assert!(four < 0.6 * one, "{one} {four}");
 }

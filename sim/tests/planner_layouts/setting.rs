@@ -10,10 +10,10 @@ use cutplane_sim::planner::layouts::{LayoutProblem, Objective, Pins};
 
 pub(crate) struct Setting {
     graph: ModelGraph,
-    model: FoldedModel,
-    gpu: GpuModel,
-    fabric: Fabric,
-    stack: Stack,
+    pub(crate) model: FoldedModel,
+    pub(crate) gpu: GpuModel,
+    pub(crate) fabric: Fabric,
+    pub(crate) stack: Stack,
     pub(crate) device_memory: u64,
     pub(crate) global_batch: u64,
 }

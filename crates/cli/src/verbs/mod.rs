@@ -3,8 +3,10 @@
 pub(crate) mod calibrate;
 #[cfg(feature = "runtime")]
 pub(crate) mod compare;
+pub(crate) mod diff;
 #[cfg(feature = "runtime")]
 pub(crate) mod doctor;
+pub(crate) mod explain;
 #[cfg(feature = "runtime")]
 pub(crate) mod gpu_check;
 pub(crate) mod inspect;

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use cutplane_graph::{DeviceGraph, Dtype, ModelGraph};
+use cutplane_graph::{DeviceGraph, DeviceKind, Dtype, ModelGraph, ModelSource};
 use cutplane_plan::{Plan as PlanData, StopReason, lower, write_plan};
 use cutplane_record::Timeline;
 use cutplane_sim::engine::simulate;
 use cutplane_sim::planner::{
     ChainDp, EvenSplit, Greedy, PlanOutcome, Planner, Problem, SearchBudget, SearchProgress, SearchSpace,
 };
+use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, label, pareto};
 use serde_json::json;
 
 use crate::context::{self, ModelArgs, WorkArgs};
+use crate::layouts::{self, LayoutArgs, Question};
 use crate::pricing::{self, Pricing};
 use crate::verbs::models::grouped;
 use crate::{output, progress};
@@ -58,11 +60,28 @@ impl Searcher {
     }
 }
 
-/// Finds the plan with the shortest predicted step: data-parallel degree, pipeline cuts, micro-batches, schedule.
+/// Which plans are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Space {
+    /// Layouts for accelerators beyond what the other searches, or when an option of layouts is given; else runnable plans.
+    Auto,
+    /// Data x pipeline plans, which are simulated and run instruction by instruction.
+    Runnable,
+    /// Every parallel axis, sharding, recomputation: closed-form prices, any number of equal accelerators.
+    Layouts,
+}
+
+/// Most accelerators that [`Space::Auto`] plans device by device.
+const MOST_RUNNABLE: usize = 16;
+
+/// Finds the plan with the shortest predicted step: data-parallel degree, pipeline cuts, micro-batches, schedule; at cluster
+/// scale every parallel axis.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cutplane plan gpt2 --devices a100-80gb:8 --batch 64        plan for eight GPUs of a catalogue, none needed
   cutplane plan gpt2 --devices dgx-a100:2 --batch 128 --out p.json
+  cutplane plan gpt3-175b --cluster dgx-a100:128 --batch 1536 --pin recompute=none --top-k 3
+  cutplane plan llama-2-70b --cluster dgx-h100:16 --batch 1024 --objective devices
   cutplane plan my/config.json --devices my-cluster.toml --batch 32
   cutplane plan gpt-mini --devices cpu:2 --batch 16              plan for this machine's cores, from its profile")]
 pub(crate) struct Plan {
@@ -73,9 +92,14 @@ pub(crate) struct Plan {
     /// cpu:N, a catalogue name with a count (dgx-a100:2, a100-80gb:8), or a cluster file (.toml).
     #[arg(long, alias = "cluster", default_value = "cpu:2", value_name = "DEVICES")]
     devices: String,
-    /// Element type of the computation.
-    #[arg(long, default_value = "f32", value_parser = context::parse_precision, value_name = "f32|bf16|f16")]
-    precision: Dtype,
+    /// Which plans are searched.
+    #[arg(long, value_enum, default_value_t = Space::Auto)]
+    space: Space,
+    #[command(flatten)]
+    layouts: LayoutArgs,
+    /// Element type of the computation [default: f32; of layouts, 16 bits where the device has them].
+    #[arg(long, value_parser = context::parse_precision, value_name = "f32|bf16|f16")]
+    precision: Option<Dtype>,
     /// Prices from this device profile.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -103,6 +127,13 @@ impl Plan {
     pub(crate) fn run(&self) -> Result<()> {
         let (source, model) = self.model.load()?;
         let devices = context::devices(&self.devices)?;
+        if self.wants_layout(&devices) {
+            return self.layout(source);
+        }
+        anyhow::ensure!(
+            !self.layouts.is_meant(),
+            "--objective, --pin, --top-k, --pareto, --stack, --attention and --dollars-per-hour go with --space layouts"
+        );
         if let Some(path) = &self.out {
             output::prepare_file(path)?;
         }
@@ -114,7 +145,7 @@ impl Plan {
             memory: pricing.memory(),
             global_batch: self.work.batch,
             optimizer: self.work.optimizer,
-            precision: self.precision,
+            precision: self.precision.unwrap_or(Dtype::F32),
             limits: SearchSpace::default(),
         };
         let outcome = search(&problem, &pricing, self.planner, self.time_limit, self.gap, self.seed)?;
@@ -132,6 +163,89 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+impl Plan {
+    fn wants_layout(&self, devices: &DeviceGraph) -> bool {
+        let accelerators = devices.devices().iter().all(|device| device.spec.kind == DeviceKind::Gpu);
+        let beyond = accelerators && devices.devices().len() > MOST_RUNNABLE;
+        match self.space {
+            Space::Auto => self.layouts.is_meant() || beyond,
+            Space::Runnable => false,
+            Space::Layouts => true,
+        }
+    }
+
+    /// Searches layouts.
+    fn layout(&self, source: ModelSource) -> Result<()> {
+        check_limits(self.time_limit, self.gap)?;
+        if let Some(path) = &self.out {
+            output::prepare_file(path)?;
+        }
+        let (batch, optimizer) = (self.work.batch, self.work.optimizer);
+        let question = self.layouts.question(source, &self.devices, batch, optimizer, self.precision)?;
+        let limit = Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX);
+        if self.layouts.pareto {
+            return self.front(&question, limit);
+        }
+        let outcome = question.search(limit, self.gap, self.layouts.top_k())?;
+        let plan = LayoutPlan::new(question.asked.clone(), &question.problem(), &outcome);
+        if let Some(path) = &self.out {
+            layouts::write(path, &plan)?;
+        }
+        if self.json {
+            return output::print_json(&plan);
+        }
+        print!("{}", layouts::report(&question, &plan));
+        for (label, value) in &plan.search.runners_up {
+            println!("next     {:>+7.2}%  {label}", 100.0 * (value / plan.search.objective - 1.0));
+        }
+        match &self.out {
+            Some(path) => println!("saved    {}   next: cutplane explain {0}", path.display()),
+            None => println!("next     --out plan.json, then cutplane explain plan.json"),
+        }
+        Ok(())
+    }
+
+    /// The front of step time against devices.
+    fn front(&self, question: &Question, time_limit: Duration) -> Result<()> {
+        let interrupt = progress::interrupt_flag()?;
+        let budget = LayoutBudget {
+            time_limit,
+            relative_gap: self.gap,
+            top_k: 1,
+            progress: None,
+            interrupt: Some(&interrupt),
+        };
+        let spinner = progress::spinner("planning for each number of devices");
+        let front = pareto(&question.problem(), &budget);
+        spinner.finish_and_clear();
+        let front = front?;
+        anyhow::ensure!(!front.is_empty(), "nothing fits on any number of devices: plan without --pareto to see what binds");
+        if self.json {
+            return output::print_json(&front);
+        }
+        for point in &front {
+            let dollars = point.dollars.map(|dollars| format!("  ${dollars:.3} a step")).unwrap_or_default();
+            println!(
+                "{:>6} devices  {:>10.4} s{dollars}  {:>12.0} tokens/s  {}",
+                point.devices,
+                point.seconds,
+                point.tokens_per_second,
+                label(&point.layout)
+            );
+        }
+        Ok(())
+    }
+}
+
+fn check_limits(time_limit_s: f64, gap: f64) -> Result<()> {
+    anyhow::ensure!(
+        time_limit_s.is_finite() && time_limit_s >= 0.0,
+        "--time-limit must be a number of seconds, 0 or more"
+    );
+    anyhow::ensure!((0.0..1.0).contains(&gap), "--gap must be a fraction from 0 up to 1");
+    Ok(())
 }
 
 fn as_json(outcome: &PlanOutcome, timeline: &Timeline, pricing: &Pricing) -> serde_json::Value {
@@ -158,11 +272,7 @@ pub(crate) fn search(
     gap: f64,
     seed: u32,
 ) -> Result<PlanOutcome> {
-    anyhow::ensure!(
-        time_limit_s.is_finite() && time_limit_s >= 0.0,
-        "--time-limit must be a number of seconds, 0 or more"
-    );
-    anyhow::ensure!((0.0..1.0).contains(&gap), "--gap must be a fraction from 0 up to 1");
+    check_limits(time_limit_s, gap)?;
     let spinner = progress::spinner("planning");
     let show = |at: &SearchProgress| {
         let best = at.objective.map(|time| format!(", best {time}")).unwrap_or_default();

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use cutplane_graph::{ModelGraph, OpKind};
+use cutplane_graph::{ModelGraph, ModelSource, OpKind};
 use cutplane_plan::{lower, read_plan};
 use cutplane_record::{Summary, Timeline};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::{Batches, TextData};
 use cutplane_runtime::exec::{Run as Execution, RunOptions};
+use cutplane_runtime::init::InitialWeights;
 use cutplane_units::{Bytes, Nanos};
 use serde_json::json;
 
@@ -80,6 +81,10 @@ pub(crate) struct Run {
     /// Writes the median step as a Chrome/Perfetto trace.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Starts from these weights: a folder with model.safetensors or its index, such a file, or the ONNX file of the plan
+    /// [default: random, from the seed].
+    #[arg(long, value_name = "FOLDER")]
+    weights: Option<PathBuf>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -98,8 +103,9 @@ impl Run {
         let program = Arc::new(lower(&verified)?);
         let batches = Arc::new(self.data.batches(&model, plan.workload.global_batch)?);
         let optimizer = OptimizerSettings::new(plan.workload.optimizer, self.data.learning_rate);
-        let options =
-            RunOptions { transfers: self.transfers.into(), ..local::run_options(&places, optimizer, self.data.seed) };
+        let weights = self.initial_weights(&model, &plan.model.source)?;
+        let transfers = self.transfers.into();
+        let options = RunOptions { transfers, weights, ..local::run_options(&places, optimizer, self.data.seed) };
         let interrupt = progress::interrupt_flag()?;
         let mut run = Execution::start(Arc::new(model.clone()), Arc::clone(&program), batches, &options)?;
         let uniform = (loss_classes(&model) as f64).ln();
@@ -128,6 +134,14 @@ impl Run {
         }
         bar.finish_and_clear();
         self.finish(&plan.name, &program, &devices, &losses, &timelines)
+    }
+
+    /// The weights to start from; every parameter is checked before anything runs.
+    fn initial_weights(&self, model: &ModelGraph, source: &ModelSource) -> Result<InitialWeights> {
+        let Some(path) = &self.weights else { return Ok(InitialWeights::default()) };
+        let checkpoint = cutplane_zoo::checkpoint(path, source)?;
+        checkpoint.check(model)?;
+        Ok(InitialWeights::loaded(move |param| checkpoint.read_param(param).map_err(|error| error.to_string())))
     }
 
     fn finish(

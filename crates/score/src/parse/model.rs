@@ -235,7 +235,7 @@ fn stated_experts(row: &Row) -> Option<MixtureOfExperts> {
     let experts = leading_number(clause)?;
     let top_k = number_after(clause, &["topk=", "top_k=", "topk ", "top-k "])?;
     let own = number_after(clause, &["moe_ffn=", "moe_ffn_hidden=", "expert_ffn="]);
-    let ffn_hidden = own.or(row.ffn_hidden).or(row.hidden.map(|hidden| 4 * hidden))?;
+    let ffn_hidden = own.or(row.ffn_hidden).or(row.hidden.map(|hidden| hidden.saturating_mul(4)))?;
     (experts > 0 && top_k > 0 && ffn_hidden > 0).then_some(MixtureOfExperts { experts, top_k, ffn_hidden })
 }
 

@@ -139,5 +139,9 @@ fn attempt(row: &MeasuredRow, profile: &Profile) -> Result<(Metric, RowPredictio
     if !sound || !answers {
         return Err(Skip::new("no-sound-prediction", "the cost model gave no finite number"));
     }
-    Ok((metric, prediction))
+    let about_memory = metric.is_memory() || metric.is_boolean() || row.measured_memory.is_some();
+    match prediction.unpredicted {
+        Some(skip) if !about_memory => Err(skip),
+        _ => Ok((metric, prediction)),
+    }
 }

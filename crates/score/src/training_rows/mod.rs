@@ -36,7 +36,9 @@ impl Predictor for TrainingPredictor<'_> {
         match (prediction, memory::peak(row, self.profile)) {
             (Ok(prediction), Ok(peak)) => Ok(peak.beside(prediction)),
             (Ok(prediction), Err(_)) => Ok(prediction),
-            (Err(_), Ok(peak)) => Ok(peak.beside(RowPrediction::default())),
+            (Err(skip), Ok(peak)) => {
+                Ok(peak.beside(RowPrediction { unpredicted: Some(skip), ..RowPrediction::default() }))
+            }
             (Err(skip), Err(_)) => Err(skip),
         }
     }

@@ -56,7 +56,9 @@ fn all_layouts(space: &Space, clock: &Clock<'_>) -> Result<Vec<Layout>, Estimate
                         let layout = space.layout(&arithmetic, &grid, &timing, &sharing);
                         let stage_split = (grid.pp > 1).then(|| split.clone());
                         let layout = Layout { stage_split, ..layout };
-                        all.extend(recomputed(layout, arithmetic.recompute, space.layers()));
+                        let devices = grid.pp as usize;
+                        let most = (0..devices).map(|at| split.iter().skip(at).step_by(devices).sum::<u64>()).max();
+                        all.extend(recomputed(layout, arithmetic.recompute, most.unwrap_or(0)));
                     }
                 }
             }
@@ -65,9 +67,10 @@ fn all_layouts(space: &Space, clock: &Clock<'_>) -> Result<Vec<Layout>, Estimate
     Ok(all)
 }
 
-fn recomputed(layout: Layout, choice: RecomputeChoice, layers: u64) -> Vec<Layout> {
+/// Every number of recomputed layers of a stage that holds at most so many, but for all of them.
+fn recomputed(layout: Layout, choice: RecomputeChoice, most: u64) -> Vec<Layout> {
     if choice != RecomputeChoice::Layers {
         return vec![layout];
     }
-    (1..layers).map(|some| Layout { recompute: Recompute::Layers(some), ..layout.clone() }).collect()
+    (1..most).map(|some| Layout { recompute: Recompute::Layers(some), ..layout.clone() }).collect()
 }

@@ -233,8 +233,8 @@ impl<'a> Appraiser<'a> {
         Ok(None)
     }
 
-    /// The layout with the fewest recomputed layers of each stage that fits; none where nothing or everything must be
-    /// recomputed, which are points of their own.
+    /// The layout with the fewest recomputed layers of each stage that fits, at least one; none where nothing need be
+    /// recomputed or everything must be, which are points of their own.
     fn fewest_layers(
         &self,
         layout: Layout,
@@ -243,7 +243,8 @@ impl<'a> Appraiser<'a> {
     ) -> Result<Option<(Layout, Footprint)>, EstimateError> {
         let some = |count: u64| Layout { recompute: Recompute::Layers(count), ..layout.clone() };
         let most = most_layers(split, layout.pp);
-        if most < 2 || self.fitting(some(0), tally)?.is_some() {
+        let needless = self.problem.pins.recompute.is_none() && self.fitting(some(0), tally)?.is_some();
+        if most < 2 || needless {
             return Ok(None);
         }
         let Some(mut best) = self.fitting(some(most - 1), tally)? else { return Ok(None) };

@@ -6,13 +6,14 @@
 //! price: [`crate::estimate`], with [`crate::footprint`] for memory. Nothing is ruled out by habit: that tensor
 //! parallelism stays inside a node and data parallelism goes across follows from the prices.
 //!
-//! [`search`] is a branch and bound whose bound covers the whole space ([`bound`](self)); [`exhaustive`] tries everything,
+//! [`search`] is a branch and bound whose bound covers the whole space; [`exhaustive`] tries everything,
 //! for tests. [`pareto`] answers for several objectives at once, [`sensitivities`] says what alternatives cost.
 
 mod bound;
 mod error;
 mod exhaustive;
 mod facts;
+mod file;
 mod infeasible;
 mod leaf;
 mod objective;
@@ -29,6 +30,7 @@ mod times;
 
 pub use error::{LayoutError, LayoutShortfall};
 pub use exhaustive::exhaustive;
+pub use file::{Execution, LAYOUT_FORMAT, LAYOUT_VERSION, LayoutPlan, LayoutQuestion, LayoutSearch, PredictedStep};
 pub use objective::Objective;
 pub use outcome::{Candidate, LayoutOutcome, label, split_label};
 pub use pareto::{ParetoPoint, pareto};

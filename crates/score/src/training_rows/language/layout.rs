@@ -59,6 +59,8 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
     Ok(RowLayout { layout: scheduled(row, layout, &degrees, &mut trace), trace })
 }
 
+/// Tokens of a sample from which attention is taken to be fused on devices that can.
+const LONG_SEQUENCE: u64 = 4096;
 /// Samples of a micro-batch that a row does not state, at most: larger ones rarely fit.
 const USUAL_MICRO_BATCH: u64 = 4;
 
@@ -144,7 +146,7 @@ fn has_bf16(device: &DeviceSpec) -> bool {
     )
 }
 
-/// NeMo's recipes train in 8 bits where the device has them.
+/// Whether a device multiplies in 8 bits; NeMo's recipes train so where it does.
 fn has_fp8(device: &DeviceSpec) -> bool {
     matches!(
         device.accelerator.as_ref().map(|facts| facts.architecture),
@@ -245,7 +247,10 @@ fn attention(
         family,
         SoftwareFamily::MegatronCore | SoftwareFamily::PytorchFsdp | SoftwareFamily::InternEvo | SoftwareFamily::Jax
     );
-    let usual = if modern && has_bf16(device) { AttentionKernel::Flash } else { AttentionKernel::Materialised };
+    // Devices younger than fused attention, and sequences whose scores would fill the memory.
+    let forced = has_fp8(device) || row.seq_len.is_some_and(|length| length >= LONG_SEQUENCE);
+    let fused = has_bf16(device) && (modern || forced);
+    let usual = if fused { AttentionKernel::Flash } else { AttentionKernel::Materialised };
     trace.push(assumed("attention", format!("{usual:?}")));
     Ok(usual)
 }

@@ -44,11 +44,12 @@ impl MemoryPlan {
         if chunks > 1 && layout.pp > 1 {
             (layout.vpp, layout.schedule) = (chunks, PipelineSchedule::Interleaved);
         }
-        if recipe.says(&["multi_dist_optimizer_instances"]) && (layout.dp * layout.cp).is_multiple_of(2) {
-            layout.zero.shard_group = Some(layout.dp * layout.cp / 2);
+        let replicas = layout.dp.saturating_mul(layout.cp);
+        if recipe.says(&["multi_dist_optimizer_instances"]) && replicas.is_multiple_of(2) {
+            layout.zero.shard_group = Some(replicas / 2);
         }
         let layers = row.layers.unwrap_or(0);
-        if recipe.is_megatron() && layout.pp > 1 && !layers.is_multiple_of(layout.pp * layout.vpp) {
+        if recipe.is_megatron() && layout.pp > 1 && !layers.is_multiple_of(layout.pp.saturating_mul(layout.vpp)) {
             let detail = format!("{layers} layers on {} stages of {} chunks", layout.pp, layout.vpp);
             return Err(Skip::new("unknown-stage-split", detail));
         }

@@ -59,7 +59,9 @@ pub(super) fn shape(row: &Row, recipe: &Recipe) -> Result<(TransformerShape, Vec
 /// Sizes beyond all machines are typing errors.
 fn sane(shape: &TransformerShape, name: &str) -> Result<(), Skip> {
     let sizes = [shape.layers, shape.hidden, shape.heads, shape.head_dim, shape.ffn_hidden, shape.vocab];
-    if sizes.iter().all(|size| (1..1 << 32).contains(size)) && shape.sequence_length < 1 << 40 {
+    let experts = shape.experts.map_or([1; 2], |experts| [experts.experts, experts.ffn_hidden]);
+    let possible = |size: &u64| (1..1 << 32).contains(size);
+    if sizes.iter().chain(&experts).all(possible) && shape.sequence_length < 1 << 40 {
         return Ok(());
     }
     Err(Skip::new("impossible-model", format!("sizes of '{name}'")))
@@ -107,8 +109,10 @@ fn tied(recipe: &Recipe, model: &Transformer) -> bool {
 
 /// Megatron narrows a gated layer whose width nobody sets: two thirds of four times the hidden width, in steps of 64.
 fn feed_forward(row: &Row, recipe: &Recipe, model: &Transformer, gated: bool) -> u64 {
-    let unset = recipe.is_functional_test && gated && row.ffn_hidden.is_none_or(|width| width == 4 * model.hidden);
-    if unset { (8 * model.hidden / 3) / 64 * 64 } else { model.ffn_hidden }
+    let unset = recipe.is_functional_test
+        && gated
+        && row.ffn_hidden.is_none_or(|width| width == model.hidden.saturating_mul(4));
+    if unset { (model.hidden.saturating_mul(8) / 3) / 64 * 64 } else { model.ffn_hidden }
 }
 
 fn vocabulary(row: &Row, recipe: &Recipe, model: &Transformer) -> u64 {

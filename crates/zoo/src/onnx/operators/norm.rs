@@ -59,11 +59,23 @@ pub(super) fn group(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[
     if node.op() == "GroupNormalization" && node.opset < 21 && groups != channels {
         return Err("scales groups, not channels, before operator set 21: export a newer one".to_owned());
     }
-    let params = vec![weight(importer, inputs, 1, &[channels])?, weight(importer, inputs, 2, &[channels])?];
+    // A norm of groups is exported as one of instances with factors of one; the learned factors come after it.
+    let affine = !(is_known(importer, given(inputs, 1), 1.0) && is_known(importer, given(inputs, 2), 0.0));
+    let params = if affine {
+        vec![weight(importer, inputs, 1, &[channels])?, weight(importer, inputs, 2, &[channels])?]
+    } else {
+        Vec::new()
+    };
     let eps = eps_as_written(f64::from(node.float("epsilon", 1e-5)));
-    let id =
-        importer.ir.op_with(OpKind::GroupNorm(GroupNorm { groups, channels, eps, affine: true }), &[x.id], params)?;
+    let id = importer.ir.op_with(OpKind::GroupNorm(GroupNorm { groups, channels, eps, affine }), &[x.id], params)?;
     one(importer.ir.checked(id, x.dims)?)
+}
+
+/// Whether an input is a constant of which all numbers are `meant`.
+fn is_known(importer: &mut Importer<'_>, entry: &Entry, meant: f32) -> bool {
+    let learned = matches!(entry, Entry::Weight(weight) if importer.is_learned(weight));
+    let number = importer.constant(entry).ok().and_then(|constant| constant.uniform());
+    !learned && number.is_some_and(|number| number.to_bits() == meant.to_bits())
 }
 
 pub(super) fn cross_entropy(importer: &mut Importer<'_>, node: &NodeView<'_>, inputs: &[Entry]) -> Lowered {
