@@ -233,7 +233,11 @@ fn alike(devices: &DeviceGraph) -> Result<&DeviceSpec> {
 fn arithmetic(device: &DeviceSpec, asked: Option<Dtype>) -> Result<Precision> {
     let best = [Dtype::Bf16, Dtype::F16, Dtype::F32].into_iter().find(|dtype| device.peak(*dtype).is_some());
     let dtype = asked.or(best).unwrap_or(Dtype::F32);
-    anyhow::ensure!(device.peak(dtype).is_some(), "{} does not compute in {dtype:?}: choose another --precision", device.model);
+    anyhow::ensure!(
+        device.peak(dtype).is_some(),
+        "{} does not compute in {dtype:?}: choose another --precision",
+        device.model
+    );
     Ok(match dtype {
         Dtype::Bf16 => Precision::Bf16,
         Dtype::F16 => Precision::AmpF16,
@@ -335,10 +339,7 @@ pub(crate) fn why(plan: &LayoutPlan) -> String {
     parts.sort_by(|a, b| b.1.total_cmp(&a.1));
     let share = |(name, seconds): &(String, f64)| format!("{name} {:.0}%", 100.0 * seconds / plan.predicted.step_s);
     let time: Vec<String> = parts.iter().take(4).map(share).collect();
-    let memory = format!(
-        "memory fullest on stage {} ({})",
-        plan.predicted.fullest_stage, plan.predicted.largest_part
-    );
+    let memory = format!("memory fullest on stage {} ({})", plan.predicted.fullest_stage, plan.predicted.largest_part);
     let runner_up = plan.search.runners_up.first().map(|(label, value)| {
         format!("; runner-up {:.2}% worse: {label}", 100.0 * (value / plan.search.objective - 1.0))
     });

@@ -140,7 +140,6 @@ fn what_cannot_be_represented_is_skipped_by_name() {
     assert_eq!(reason(&[("gpus", "3"), ("pp", "2"), ("global_batch", "")]), "layout-contradicts-gpus");
     assert_eq!(reason(&[("hardware", "a large one")]), "unknown-hardware");
     assert_eq!(reason(&[("framework", "vLLM 0.4")]), "unsupported-software");
-    assert_eq!(reason(&[("micro_batch", "0"), ("global_batch", "")]), "batch-does-not-divide");
     assert_eq!(reason(&[("precision", "FP8")]), "unsupported-precision");
     assert_eq!(reason(&[("model", "GNMT"), ("framework", "TensorFlow 1")]), "unsupported-recurrent-layers");
 }

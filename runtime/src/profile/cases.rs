@@ -5,6 +5,7 @@ use cutplane_graph::{
     ProfileKey, TensorType, WeightLayout,
 };
 
+use super::families;
 use crate::backend::Residence;
 
 /// One point of one curve: a model of one operator, and a micro-batch size.
@@ -18,16 +19,21 @@ pub(crate) struct Case {
 impl Case {
     /// The operator on a micro-batch of `batch` samples with inputs of the extents `dims`.
     pub(crate) fn new(kind: OpKind, batch: u64, dims: &[u64]) -> Result<Self, ModelError> {
+        let ty = |index| match (&kind, index) {
+            (OpKind::Embedding { .. }, _) => TensorType::batched(dims, Dtype::I32),
+            (OpKind::CrossEntropy { .. }, 1) => TensorType::batched(&dims[..dims.len() - 1], Dtype::I32),
+            _ => TensorType::batched(dims, Dtype::F32),
+        };
+        let inputs: Vec<TensorType> = (0..kind.arity()).map(ty).collect();
+        Self::of_types(kind, batch, inputs)
+    }
+
+    /// The operator on inputs of any types.
+    pub(super) fn of_types(kind: OpKind, batch: u64, types: Vec<TensorType>) -> Result<Self, ModelError> {
         let mut b = ModelGraphBuilder::new("profile");
         let mut inputs = Vec::new();
-        for index in 0..kind.arity() {
-            let (role, ty) = match (&kind, index) {
-                (OpKind::Embedding { .. }, _) => (InputRole::Tokens, TensorType::batched(dims, Dtype::I32)),
-                (OpKind::CrossEntropy { .. }, 1) => {
-                    (InputRole::NextTokens, TensorType::batched(&dims[..dims.len() - 1], Dtype::I32))
-                }
-                _ => (InputRole::Features, TensorType::batched(dims, Dtype::F32)),
-            };
+        for (index, ty) in types.into_iter().enumerate() {
+            let role = if ty.dtype.is_float() { InputRole::Features } else { InputRole::Tokens };
             inputs.push(b.input(&format!("input {index}"), role, ty)?);
         }
         let output = b.op("op", kind, &inputs)?;
@@ -38,7 +44,7 @@ impl Case {
 }
 
 /// Tokens a sample; rows are samples times tokens.
-const TOKENS: u64 = 64;
+pub(super) const TOKENS: u64 = 64;
 
 /// The extents at which a kind of device is measured; between and beyond them the rate is interpolated.
 pub(crate) struct Grids {
@@ -59,6 +65,12 @@ pub(crate) struct Grids {
     classes: &'static [u64],
     /// Elements of pointwise operators.
     elements: &'static [u64],
+    /// Of the families beyond those: samples and steps of sequences, units, channels, sides of images.
+    pub(super) batches: [u64; 2],
+    pub(super) steps: [u64; 2],
+    pub(super) units: [u64; 2],
+    pub(super) channels: [u64; 2],
+    pub(super) sides: [u64; 2],
 }
 
 /// One thread of a processor.
@@ -75,6 +87,11 @@ const CORE: Grids = Grids {
     vocabularies: &[2, 256, 8192],
     classes: &[256, 2048, 16384],
     elements: &[1 << 12, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23],
+    batches: [2, 16],
+    steps: [8, 32],
+    units: [64, 256],
+    channels: [16, 128],
+    sides: [8, 32],
 };
 
 /// A card: larger, and few enough points that its kernels are chosen in minutes.
@@ -91,6 +108,11 @@ const CARD: Grids = Grids {
     vocabularies: &[2, 1024, 32768],
     classes: &[1024, 32768],
     elements: &[1 << 14, 1 << 18, 1 << 22, 1 << 25],
+    batches: [8, 64],
+    steps: [8, 32],
+    units: [256, 1024],
+    channels: [64, 256],
+    sides: [14, 56],
 };
 
 /// Two points a curve, for tests.
@@ -108,9 +130,28 @@ pub(crate) const TINY: Grids = Grids {
     vocabularies: &[2],
     classes: &[16, 32],
     elements: &[1 << 12, 1 << 13],
+    batches: [1, 2],
+    steps: [2, 3],
+    units: [4, 8],
+    channels: [4, 8],
+    sides: [4, 6],
 };
 
 impl Grids {
+    /// Elements of pointwise operators of which there are many: the ends and the middle.
+    pub(super) fn few_elements(&self) -> Vec<u64> {
+        let last = self.elements.len() - 1;
+        let mut few = vec![self.elements[0], self.elements[last / 2], self.elements[last]];
+        few.dedup();
+        few
+    }
+
+    /// Smallest and largest number of rows and width of operators that are bound by memory.
+    pub(super) fn rows_and_widths(&self) -> [[u64; 2]; 2] {
+        let ends = |list: &[u64]| [list[0], list[list.len() - 1]];
+        [ends(self.memory_rows), ends(self.widths)]
+    }
+
     /// The grids of a kind of device.
     pub(crate) fn of(residence: Residence) -> &'static Self {
         match residence {
@@ -127,6 +168,7 @@ pub(crate) fn all(grids: &Grids) -> Result<Vec<Case>, ModelError> {
     attention(&mut cases, grids)?;
     rows_and_widths(&mut cases, grids)?;
     pointwise(&mut cases, grids)?;
+    families::add(&mut cases, grids)?;
     Ok(cases)
 }
 
@@ -188,7 +230,7 @@ fn pointwise(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
 }
 
 /// All pairs, the left one outermost.
-fn product<A: Copy, B: Copy>(left: &[A], right: &[B]) -> Vec<(A, B)> {
+pub(super) fn product<A: Copy, B: Copy>(left: &[A], right: &[B]) -> Vec<(A, B)> {
     left.iter().flat_map(|a| right.iter().map(move |b| (*a, *b))).collect()
 }
 
@@ -215,6 +257,6 @@ mod tests {
             let values = |axis: usize| points.iter().map(|point| point[axis]).collect::<BTreeSet<u64>>().len();
             assert_eq!((0..axes).map(values).product::<usize>(), points.len(), "{name} has a hole");
         }
-        assert_eq!(curves.len(), 16, "{:?}", curves.keys());
+        assert_eq!(curves.len(), 65, "{:?}", curves.keys());
     }
 }

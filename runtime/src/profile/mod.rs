@@ -13,6 +13,7 @@
 
 mod batch;
 mod cases;
+mod families;
 mod tables;
 mod turn;
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use cutplane_graph::{OpId, OpKind};
+use cutplane_graph::{OpId, OpKind, TensorType};
 
 use super::batch::timed;
 use super::cases::Case;
@@ -97,7 +97,8 @@ impl<'a> Bench<'a> {
             if ty.dtype.is_float() {
                 Value::enter(HostTensor::f32(shape, pool.floats(count)), backend).recorded(true)
             } else {
-                let ids = (0..count as u64).map(|i| (i * 7919 % ids_below(&op.kind)) as i32);
+                let ids =
+                    (0..count as u64).map(|i| (i * 7919 % ids_below(&op.kind, &model.value(op.inputs[0]).ty)) as i32);
                 Value::Int(Tokens { shape, ids: ids.collect() })
             }
         };
@@ -256,10 +257,11 @@ pub(super) fn run_seed(leaf: &Tensor<2>, value: Tensor<2>, upstream: Tensor<2>) 
     drop(gradients);
 }
 
-fn ids_below(kind: &OpKind) -> u64 {
+fn ids_below(kind: &OpKind, first: &TensorType) -> u64 {
     match kind {
         OpKind::Embedding { vocab, .. } => *vocab,
         OpKind::CrossEntropy { classes, .. } => *classes,
+        OpKind::Gather(_) => first.dims[0],
         _ => 1,
     }
 }

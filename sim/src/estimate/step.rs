@@ -155,7 +155,12 @@ impl<'a> Estimator<'a> {
             self.stack.has(Trait::BlockingPipeline) && !(interleaved && self.stack.has(Trait::OverlapsMessages));
         let exchange = if layout.pp > 1 && waits { hop } else { 0.0 };
         let context = Context { prices: self.prices(&pricer), pricer, exchange };
-        let stages: Vec<Stage> = held.iter().map(|held| self.stage(&context, held)).collect();
+        let mut stages: Vec<Stage> = Vec::with_capacity(held.len());
+        for (at, own) in held.iter().enumerate() {
+            // Stages in the middle of a pipeline are alike.
+            let alike = at.checked_sub(1).filter(|before| held[*before] == *own).map(|before| stages[before]);
+            stages.push(alike.unwrap_or_else(|| self.stage(&context, own)));
+        }
         Ok(self.compose(&context, &stages, hop - exchange))
     }
 
@@ -187,13 +192,15 @@ impl<'a> Estimator<'a> {
             *pricer.layout;
         let key = (micro_batch, tp, cp, ep, [sequence_parallel, whole_experts, frozen], precision, attention);
         let mut known = self.prices.borrow_mut();
-        // Outside of the layers products stay in 16 bits.
-        let outside = Layout { precision: pricer.layout.precision.outside_of_layers(), ..pricer.layout.clone() };
-        let block = |block: &super::Block| {
-            let pricer = Pricer { layout: if block.is_layer { pricer.layout } else { &outside }, ..*pricer };
-            block.operators.iter().fold(Passes::default(), |sum, operator| sum + pricer.operator(operator))
-        };
-        Rc::clone(known.entry(key).or_insert_with(|| self.model.blocks.iter().map(block).collect()))
+        Rc::clone(known.entry(key).or_insert_with(|| {
+            // Outside of the layers products stay in 16 bits.
+            let outside = Layout { precision: precision.outside_of_layers(), ..pricer.layout.clone() };
+            let block = |block: &super::Block| {
+                let pricer = Pricer { layout: if block.is_layer { pricer.layout } else { &outside }, ..*pricer };
+                block.operators.iter().fold(Passes::default(), |sum, operator| sum + pricer.operator(operator))
+            };
+            self.model.blocks.iter().map(block).collect()
+        }))
     }
 
     /// Handing one micro-batch's activation to the next stage.

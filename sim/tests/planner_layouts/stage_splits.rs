@@ -14,12 +14,19 @@ fn compositions(layers: u64, stages: u64) -> Vec<Vec<u64>> {
         return vec![vec![layers]];
     }
     let first = 1..=layers + 1 - stages;
-    let rest = |first: u64| compositions(layers - first, stages - 1).into_iter().map(move |rest| [vec![first], rest].concat());
+    let rest =
+        |first: u64| compositions(layers - first, stages - 1).into_iter().map(move |rest| [vec![first], rest].concat());
     first.flat_map(rest).collect()
 }
 
 fn setting(vocab: u64, batch: u64) -> Setting {
-    let sizes = Overrides { layers: Some(LAYERS), hidden: Some(512), vocab: Some(vocab), ..Overrides::default() };
+    let sizes = Overrides {
+        layers: Some(LAYERS),
+        hidden: Some(512),
+        heads: Some(8),
+        vocab: Some(vocab),
+        ..Overrides::default()
+    };
     Setting::new("gpt2", 256, sizes, "a100-80gb:4", batch)
 }
 

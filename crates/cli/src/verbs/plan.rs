@@ -9,10 +9,10 @@ use cutplane_graph::{DeviceGraph, DeviceKind, Dtype, ModelGraph, ModelSource};
 use cutplane_plan::{Plan as PlanData, StopReason, lower, write_plan};
 use cutplane_record::Timeline;
 use cutplane_sim::engine::simulate;
+use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, label, pareto};
 use cutplane_sim::planner::{
     ChainDp, EvenSplit, Greedy, PlanOutcome, Planner, Problem, SearchBudget, SearchProgress, SearchSpace,
 };
-use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, label, pareto};
 use serde_json::json;
 
 use crate::context::{self, ModelArgs, WorkArgs};
@@ -210,18 +210,16 @@ impl Plan {
     /// The front of step time against devices.
     fn front(&self, question: &Question, time_limit: Duration) -> Result<()> {
         let interrupt = progress::interrupt_flag()?;
-        let budget = LayoutBudget {
-            time_limit,
-            relative_gap: self.gap,
-            top_k: 1,
-            progress: None,
-            interrupt: Some(&interrupt),
-        };
+        let budget =
+            LayoutBudget { time_limit, relative_gap: self.gap, top_k: 1, progress: None, interrupt: Some(&interrupt) };
         let spinner = progress::spinner("planning for each number of devices");
         let front = pareto(&question.problem(), &budget);
         spinner.finish_and_clear();
         let front = front?;
-        anyhow::ensure!(!front.is_empty(), "nothing fits on any number of devices: plan without --pareto to see what binds");
+        anyhow::ensure!(
+            !front.is_empty(),
+            "nothing fits on any number of devices: plan without --pareto to see what binds"
+        );
         if self.json {
             return output::print_json(&front);
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use half::{bf16, f16};
 
 use super::extent::{Extent, display};
-use super::proto::{Tensor, TensorData};
+use super::proto::{MAX_RANK, Tensor, TensorData};
 
 /// Most elements of one constant.
 const MAX_ELEMENTS: u64 = 1 << 24;
@@ -30,6 +30,9 @@ pub(super) struct Constant {
 
 /// Extents of the numbers that are stored.
 pub(super) fn stored(dims: &[Extent]) -> Result<Vec<usize>, String> {
+    if dims.len() > MAX_RANK {
+        return Err(format!("a constant of {} axes; at most {MAX_RANK} are supported", dims.len()));
+    }
     let mut product = 1u64;
     let mut list = Vec::with_capacity(dims.len());
     for extent in dims {

@@ -1,6 +1,8 @@
 //! Walks the nodes of a file once, in their order, and hands each to its operator.
 
 use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use cutplane_graph::{Dtype, TensorType};
 
@@ -61,6 +63,9 @@ pub(super) struct Rows {
     pub(super) mask: Option<Constant>,
 }
 
+/// A constant of the file, and its numbers as operators hold them.
+type Held = (Rc<[f32]>, Arc<[f32]>);
+
 /// The state of the walk.
 pub(super) struct Importer<'a> {
     pub(super) model: &'a Model<'a>,
@@ -71,6 +76,8 @@ pub(super) struct Importer<'a> {
     pub(super) env: HashMap<&'a str, Entry>,
     pub(super) ir: Ir,
     constants: HashMap<usize, Constant>,
+    /// Numbers of constants by their address, as operators hold them.
+    held: HashMap<usize, Held>,
     spent: usize,
 }
 
@@ -85,7 +92,7 @@ impl<'a> Importer<'a> {
     pub(super) fn new(model: &'a Model<'a>, options: &'a OnnxOptions) -> Self {
         let initializers = model.graph.as_ref().map_or(&[][..], |graph| &graph.initializers);
         let (batch, env, ir) = (None, HashMap::new(), Ir::default());
-        Self { model, initializers, options, batch, env, ir, constants: HashMap::new(), spent: 0 }
+        Self { model, initializers, options, batch, env, ir, constants: HashMap::new(), held: HashMap::new(), spent: 0 }
     }
 
     /// Reads inputs, initializers and nodes.
@@ -177,11 +184,33 @@ impl<'a> Importer<'a> {
 
     /// Counts what folding has made, so that a small file cannot ask for endless work.
     fn charged(&mut self, list: Vec<Constant>) -> Result<Vec<Constant>, String> {
-        self.spent += list.iter().map(|constant| constant.len().max(1)).sum::<usize>();
+        self.charge(list.iter().map(|constant| constant.len().max(1)).sum())?;
+        Ok(list)
+    }
+
+    /// Counts numbers that are held.
+    pub(super) fn charge(&mut self, count: usize) -> Result<(), String> {
+        self.spent += count;
         if self.spent > CONSTANT_BUDGET {
             return Err(format!("the constants of the graph come to more than {CONSTANT_BUDGET} numbers"));
         }
-        Ok(list)
+        Ok(())
+    }
+
+    /// The numbers of a constant as an operator holds them, finite; a constant that many operators share is held once.
+    pub(super) fn held(&mut self, numbers: &Rc<[f32]>) -> Result<Arc<[f32]>, String> {
+        let key = numbers.as_ptr().addr();
+        if let Some((_, held)) = self.held.get(&key) {
+            return Ok(Arc::clone(held));
+        }
+        if numbers.iter().any(|number| number.is_nan()) {
+            return Err("a constant that is not a number".to_owned());
+        }
+        self.charge(numbers.len())?;
+        let finite: Arc<[f32]> = numbers.iter().map(|number| number.clamp(f32::MIN, f32::MAX)).collect();
+        // The key is an address, so what lies there must stay.
+        self.held.insert(key, (Rc::clone(numbers), Arc::clone(&finite)));
+        Ok(finite)
     }
 
     /// Whether an initializer is a parameter even where it is only added or multiplied.

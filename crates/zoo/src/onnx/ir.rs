@@ -5,6 +5,7 @@ use std::rc::Rc;
 use cutplane_graph::{Dtype, Fixed, InputRole, OpKind, TensorType};
 
 use super::extent::{Extent, display, sample_dims};
+use super::proto::MAX_RANK;
 
 /// Number of a node of [`Ir`].
 pub(super) type Id = usize;
@@ -132,6 +133,9 @@ impl Ir {
     /// `id` as a value of shape `dims`, which must be what was inferred.
     pub(super) fn checked(&self, id: Id, dims: Vec<Extent>) -> Result<Value, String> {
         let ty = &self.nodes[id].ty;
+        if dims.len() > MAX_RANK {
+            return Err(format!("gives a tensor of {} axes; at most {MAX_RANK} are supported", dims.len()));
+        }
         if ty.dims != sample_dims(&dims) {
             return Err(format!("gives {ty} where {} was expected", display(&dims)));
         }

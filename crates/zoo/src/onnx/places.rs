@@ -1,5 +1,6 @@
 //! Where the numbers of parameters lie, and which of two parameters are one.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use cutplane_graph::{ModelGraph, OpKind, WeightLayout};
@@ -19,16 +20,19 @@ pub(super) fn tie(ir: &mut Ir, initializers: &[Tensor<'_>]) {
             _ => None,
         })
         .collect();
+    // Many layers may share a weight: each pair is compared once.
+    let mut compared: HashMap<(usize, usize, bool), bool> = HashMap::new();
     for id in 0..ir.nodes.len() {
         let Body::Op(OpKind::Linear { inputs, outputs, layout, .. }) = &ir.nodes[id].body else { continue };
         let Some(own) = ir.nodes[id].params.first().copied() else { continue };
         let (inputs, outputs, transposed) = (*inputs, *outputs, *layout == WeightLayout::InOut);
-        let same = |(table, vocab, dim): &&(usize, u64, u64)| {
+        let mut same = |(table, vocab, dim): &&(usize, u64, u64)| {
             let (table, own) = (ir.params[*table].initializer, ir.params[own].initializer);
+            let mut alike = || equal(&initializers[table], &initializers[own], transposed, *dim as usize);
             (*vocab, *dim) == (outputs, inputs)
-                && (table == own || equal(&initializers[table], &initializers[own], transposed, *dim as usize))
+                && (table == own || *compared.entry((table, own, transposed)).or_insert_with(&mut alike))
         };
-        let Some((table, ..)) = tables.iter().find(same).copied() else { continue };
+        let Some((table, ..)) = tables.iter().find(&mut same).copied() else { continue };
         ir.nodes[id].params[0] = table;
         if let Body::Op(OpKind::Linear { layout, .. }) = &mut ir.nodes[id].body {
             *layout = WeightLayout::OutIn;

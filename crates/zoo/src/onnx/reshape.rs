@@ -3,6 +3,7 @@
 use super::constant::Constant;
 use super::extent::{Extent, batch_axis, display, elements};
 use super::node::{NodeView, positive_axis};
+use super::proto::MAX_RANK;
 
 /// Longest axis that is listed position by position.
 const MAX_POSITIONS: i64 = 1 << 24;
@@ -63,6 +64,9 @@ fn squeezed(dims: &[Extent], axes: Option<Vec<i64>>) -> Result<Vec<Extent>, Stri
 
 fn unsqueezed(dims: &[Extent], axes: &[i64]) -> Result<Vec<Extent>, String> {
     let rank = dims.len() + axes.len();
+    if rank > MAX_RANK {
+        return Err(format!("a tensor of {rank} axes; at most {MAX_RANK} are supported"));
+    }
     let axes = axes.iter().map(|axis| positive_axis(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
     let mut rest = dims.iter().copied();
     let all: Vec<Extent> = (0..rank)
@@ -185,7 +189,7 @@ pub(super) fn splits(node: &NodeView<'_>, dims: &[Extent], sizes: Option<&Consta
     let sizes = match (sizes, node.ints("split")) {
         (Some(list), _) => list.integers()?,
         (None, Some(list)) => list.to_vec(),
-        (None, None) if parts > 0 && parts <= extent => {
+        (None, None) if parts > 0 && parts <= extent && parts == node.node.outputs.len() as i64 => {
             let size = (extent + parts - 1) / parts;
             (0..parts).map(|part| size.min(extent - part * size)).collect()
         }

@@ -84,7 +84,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// Divisors, ascending.
 pub(super) fn divisors(of: u64) -> Vec<u64> {
-    let small: Vec<u64> = (1..).take_while(|low| low * low <= of).filter(|low| of.is_multiple_of(*low)).collect();
+    let small: Vec<u64> = (1..=of.isqrt()).filter(|low| of.is_multiple_of(*low)).collect();
     let large = small.iter().rev().map(|low| of / low).filter(|high| high * high != of);
     small.iter().copied().chain(large).collect()
 }

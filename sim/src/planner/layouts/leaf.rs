@@ -214,7 +214,7 @@ impl<'a> Appraiser<'a> {
         let Leaf { arithmetic, grid, timing } = leaf;
         let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
         let fitting = match arithmetic.recompute {
-            RecomputeChoice::Layers => self.fewest_layers(layout, split, tally)?,
+            RecomputeChoice::Layers => self.fewest_layers(&layout, split, tally)?,
             _ => self.fitting(layout, tally)?,
         };
         let Some((layout, footprint)) = fitting else { return Ok(None) };
@@ -237,7 +237,7 @@ impl<'a> Appraiser<'a> {
     /// recomputed or everything must be, which are points of their own.
     fn fewest_layers(
         &self,
-        layout: Layout,
+        layout: &Layout,
         split: &[u64],
         tally: &mut Tally,
     ) -> Result<Option<(Layout, Footprint)>, EstimateError> {
@@ -296,9 +296,9 @@ fn most_layers(split: &[u64], pp: u64) -> u64 {
     (0..pp as usize).map(of_device).max().unwrap_or(0)
 }
 
-fn with_split(layout: Layout, split: &[u64]) -> Layout {
-    let stage_split = (layout.pp > 1).then(|| split.to_vec());
-    Layout { stage_split, ..layout }
+fn with_split(mut layout: Layout, split: &[u64]) -> Layout {
+    layout.stage_split = (layout.pp > 1).then(|| split.to_vec());
+    layout
 }
 
 /// Bytes of the fullest device without what other shardings would not need.

@@ -66,7 +66,7 @@ fn decisions(problem: &LayoutProblem<'_>, layout: &Layout) -> Vec<(String, Pins)
         all.extend([fewer, stages].into_iter().flatten().map(pin));
     }
     if pins.tp.is_none() {
-        let fewer = (layout.tp > 1).then(|| layout.tp / 2);
+        let fewer = (layout.tp > 1).then_some(layout.tp / 2);
         let pin = |tp| (format!("tensor parallel {tp}"), Pins { tp: Some(tp), ..pins.clone() });
         all.extend([fewer, Some(layout.tp * 2)].into_iter().flatten().map(pin));
     }

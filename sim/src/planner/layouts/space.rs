@@ -211,7 +211,7 @@ impl Space {
     pub(super) fn priced_alone(&self, arithmetic: &Arithmetic) -> Layout {
         let Arithmetic { tp, sequence_parallel, cp, ep, whole_experts, micro_batch, recompute } = *arithmetic;
         let recompute = recompute.cheapest();
-        Layout { tp, sequence_parallel, cp, ep, whole_experts, micro_batch, recompute, ..self.blank.clone() }
+        Layout { tp, cp, ep, whole_experts, sequence_parallel, recompute, micro_batch, ..self.blank.clone() }
     }
 
     /// Devices that a point uses.

@@ -185,7 +185,11 @@ mod tests {
             assert_eq!((one.steps_ns.len(), other.steps_ns.len()), (2, 2));
             assert!(other.notes.iter().any(|note| note.contains("2 ranks on one card")), "{:?}", other.notes);
             let pairs = one.losses.iter().zip(&other.losses);
-            assert!(pairs.clone().count() == 3 && pairs.clone().all(|(a, b)| (a - b).abs() < 1e-4), "{:?}", other.losses);
+            assert!(
+                pairs.clone().count() == 3 && pairs.clone().all(|(a, b)| (a - b).abs() < 1e-4),
+                "{:?}",
+                other.losses
+            );
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Functions of one or two values, element by element.
 
-use std::sync::Arc;
-
 use cutplane_graph::{
     ActivationKind, Arithmetic, Binary, Fixed, Init, Learned, OpKind, ScaleShift, Softmax, Transpose,
 };
@@ -313,11 +311,7 @@ pub(in super::super) fn fixed(
     } else {
         sample_dims(&without_batch(&constant.dims, &dims))
     };
-    let finite = |number: &f32| number.clamp(f32::MIN, f32::MAX);
-    let numbers: Arc<[f32]> = constant.as_floats()?.iter().map(finite).collect();
-    if numbers.iter().any(|number| number.is_nan()) {
-        return Err("a constant that is not a number".to_owned());
-    }
+    let numbers = importer.held(&constant.as_floats()?)?;
     let kind = OpKind::Fixed(Fixed { function, dims: kept, numbers });
     Ok(importer.ir.unchecked_value(kind, &[x.id], dims))
 }

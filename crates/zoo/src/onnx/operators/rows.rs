@@ -26,6 +26,7 @@ pub(super) fn add(importer: &mut Importer<'_>, x: &Value, rows: &Rows) -> Result
     let buckets = rows
         .buckets(&sample_dims(&x.dims))
         .ok_or("rows of a table are added that are neither positions nor a bias of attention scores")?;
+    importer.charge(buckets.indices.len())?;
     let ty = importer.ir.node(x.id).ty.clone();
     let param = importer.ir.param(rows.initializer, Vec::new());
     let (name, body) = (importer.ir.name.clone(), Body::ScoreBias(Rc::new(buckets)));

@@ -1,0 +1,101 @@
+//! Growth curves of the search of layouts: the acceptance cases, devices, layers.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use cutplane_graph::{DeviceGraph, ModelGraph, Overrides};
+use cutplane_plan::Optimizer;
+use cutplane_sim::estimate::{AttentionKernel, FoldedModel, Precision, Stack};
+use cutplane_sim::footprint::Keeping;
+use cutplane_sim::kernel::GpuModel;
+use cutplane_sim::network::Fabric;
+use cutplane_sim::planner::layouts::{LayoutBudget, LayoutProblem, Objective, Pins, search};
+
+struct Setting {
+    graph: ModelGraph,
+    model: FoldedModel,
+    gpu: GpuModel,
+    fabric: Fabric,
+    stack: Stack,
+    device_memory: u64,
+    global_batch: u64,
+}
+
+impl Setting {
+    fn new(model: &str, sequence: u64, overrides: Overrides, cluster: &str, global_batch: u64) -> Self {
+        let source = cutplane_zoo::source_from_argument(model, Some(sequence), overrides).expect("a known model");
+        let graph = cutplane_zoo::build(&source).expect("a valid model");
+        let devices = DeviceGraph::build(cutplane_zoo::cluster(cluster).expect("a cluster")).expect("a valid cluster");
+        let spec = devices.devices()[0].spec.clone();
+        let family = spec.accelerator.as_ref().map(|facts| facts.architecture);
+        Self {
+            model: FoldedModel::new(&graph),
+            graph,
+            gpu: GpuModel::from_spec(&spec),
+            fabric: Fabric::of_devices(&devices).expect("equal hosts"),
+            stack: Stack::named("megatron-core", family).expect("a known stack").clone(),
+            device_memory: spec.memory().get(),
+            global_batch,
+        }
+    }
+
+    fn search(&self) -> f64 {
+        let problem = LayoutProblem {
+            graph: &self.graph,
+            model: &self.model,
+            gpu: &self.gpu,
+            fabric: &self.fabric,
+            stack: &self.stack,
+            keeping: &Keeping::MEGATRON_CORE,
+            device_memory: self.device_memory,
+            global_batch: self.global_batch,
+            precision: Precision::Bf16,
+            attention: AttentionKernel::Flash,
+            optimizer: Optimizer::AdamW,
+            dollars_per_device_hour: None,
+            objective: Objective::StepTime,
+            pins: Pins::default(),
+        };
+        search(black_box(&problem), &LayoutBudget::default()).expect("it fits").chosen().value
+    }
+}
+
+fn acceptance(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layouts");
+    group.sample_size(10);
+    let cases = [
+        ("gpt3-175b", 2048, "dgx-a100:128", 1536),
+        ("llama-3.1-405b", 8192, "dgx-h100:2048", 2048),
+        ("bert-large", 128, "dgx-a100:8", 256),
+        ("gpt2-xl", 1024, "dgx-a100:8", 512),
+    ];
+    for (model, sequence, cluster, batch) in cases {
+        let setting = Setting::new(model, sequence, Overrides::default(), cluster, batch);
+        group.bench_function(BenchmarkId::new(model, cluster), |bencher| bencher.iter(|| setting.search()));
+    }
+    group.finish();
+}
+
+fn by_devices(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layouts of gpt3-175b by machines");
+    group.sample_size(10);
+    for machines in [16, 32, 64, 128, 256, 512] {
+        let setting = Setting::new("gpt3-175b", 2048, Overrides::default(), &format!("dgx-a100:{machines}"), 1536);
+        group.bench_function(BenchmarkId::from_parameter(machines), |bencher| bencher.iter(|| setting.search()));
+    }
+    group.finish();
+}
+
+fn by_layers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layouts of gpt3-175b on 32 machines by layers");
+    group.sample_size(10);
+    for layers in [12, 24, 48, 96] {
+        let overrides = Overrides { layers: Some(layers), ..Overrides::default() };
+        let setting = Setting::new("gpt3-175b", 2048, overrides, "dgx-a100:32", 1536);
+        group.bench_function(BenchmarkId::from_parameter(layers), |bencher| bencher.iter(|| setting.search()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, acceptance, by_devices, by_layers);
+criterion_main!(benches);

@@ -1,0 +1,89 @@
+//! Layouts through the command line: plan, pin, explain, compare, refuse.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn cutplane(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cutplane"));
+    command.current_dir(folder).args(arguments).output().expect("the tool starts")
+}
+
+fn text(folder: &Path, arguments: &[&str]) -> String {
+    let output = cutplane(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&text(folder, &[arguments, &["--json"]].concat())).expect("JSON")
+}
+
+const GPT2_XL: [&str; 6] = ["plan", "gpt2-xl", "--cluster", "dgx-a100:4", "--batch", "64"];
+
+#[test]
+fn a_layout_is_planned_explained_and_compared() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let free = json(folder.path(), &[&GPT2_XL[..], &["--gap", "0", "--out", "free.json"]].concat());
+    assert_eq!(
+        (&free["format"], &free["search"]["stop_reason"]),
+        (&"cutplane-layout".into(), &"proven-optimal".into())
+    );
+    assert_eq!(free["search"]["gap"], 0.0);
+    assert_eq!(free["search"]["runners_up"].as_array().map(Vec::len), Some(4));
+    let pins = ["--pin", "pp=2,tp=1", "--pin", "schedule=1f1b", "--out", "pinned.json"];
+    let pinned = json(folder.path(), &[&GPT2_XL[..], &pins].concat());
+    assert_eq!((&pinned["layout"]["pp"], &pinned["layout"]["tp"]), (&2.into(), &1.into()));
+    assert!(pinned["predicted"]["step_s"].as_f64() > free["predicted"]["step_s"].as_f64());
+
+    let diff = json(folder.path(), &["diff", "free.json", "pinned.json"]);
+    assert!(diff["step_ratio"].as_f64().is_some_and(|ratio| ratio > 1.0), "{diff}");
+    let fields: Vec<&str> =
+        diff["differences"].as_array().expect("a list").iter().filter_map(|row| row["field"].as_str()).collect();
+    assert!(fields.contains(&"layout.pp") && fields.contains(&"question.pins.pp"), "{fields:?}");
+
+    let explained = json(folder.path(), &["explain", "pinned.json"]);
+    let alternatives = explained["alternatives"].as_array().expect("a list");
+    assert!(alternatives.iter().any(|one| one["change"].as_str().is_some_and(|change| change.contains("bandwidth"))));
+    let words = text(folder.path(), &["explain", "free.json"]);
+    assert!(words.contains("proof    at most 0.000% from optimal") && words.contains("\nif       "), "{words}");
+}
+
+#[test]
+fn a_report_says_whether_the_runtime_can_run_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let words = text(folder.path(), &[&GPT2_XL[..], &["--pin", "zero=1"]].concat());
+    assert!(words.contains("runs     a prediction: the runtime executes data x pipeline plans"), "{words}");
+    assert!(words.lines().take(6).all(|line| line.len() > 9), "{words}");
+    let front = json(folder.path(), &[&GPT2_XL[..], &["--pareto", "--dollars-per-hour", "3.4"]].concat());
+    assert!(front.as_array().is_some_and(|front| front.len() > 2 && front[0]["dollars"].is_f64()), "{front}");
+}
+
+#[test]
+fn runnable_plans_are_explained_from_their_record() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan =
+        ["plan", "gpt2", "--devices", "a100-80gb:4", "--batch", "16", "--planner", "chain-dp", "--out", "p.json"];
+    assert_eq!(json(folder.path(), &plan)["plan"]["format"], "cutplane-plan");
+    assert!(text(folder.path(), &["explain", "p.json"]).contains("found by chain-dp"));
+    assert!(text(folder.path(), &["diff", "p.json", "p.json"]).contains("+0.00%"));
+}
+
+#[test]
+fn refusals_name_the_remedy() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cases: [(&[&str], &str); 5] = [
+        (&["plan", "gpt2", "--devices", "cpu:2", "--space", "layouts"], "--space runnable"),
+        (&["plan", "gpt2", "--devices", "cpu:2", "--space", "runnable", "--pin", "tp=2"], "--space layouts"),
+        (&["plan", "gpt2", "--devices", "dgx-a100:4", "--pin", "tp=zero"], "write tp=8"),
+        (&["plan", "gpt2", "--devices", "dgx-a100:4", "--stack", "none"], "megatron-core"),
+        (&["plan", "gpt3-175b", "--devices", "a100-80gb:2", "--pin", "cp=1", "--batch", "16"], "devices would do"),
+    ];
+    for (arguments, word) in cases {
+        let output = cutplane(folder.path(), arguments);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && message.contains(word), "{arguments:?}: {message}");
+        assert!(output.status.code() != Some(101), "{arguments:?} panicked");
+    }
+}
