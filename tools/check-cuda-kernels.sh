@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles every kernel that training a small GPT and BERT generates for an H100, on a machine without a card.
 #   tools/check-cuda-kernels.sh [FOLDER]     FOLDER keeps the downloads and the reports [target/cuda-kernels]
-#   CUDA_RELEASE=13.0                        which release of NVRTC; CASES="gpt-nano:f32 ..." which models
+#   CUDA_RELEASE=13.0                        which release of NVRTC; CASES="gpt-nano:f32 ..." which models; CASE_SECONDS=2400 for each
 # NVIDIA's NVRTC and headers come from PyPI (about 65 MB, once); the driver is the stand-in of runtime/tests/nvrtc, whose
 # kernels do nothing. NVRTC makes PTX and, because the architecture is a real one, machine code as well, so the assembler
 # has seen each kernel too. Ends with an error when a kernel is refused. $CUTPLANE names a tool built with --features cuda;
@@ -53,7 +53,7 @@ for case in ${CASES:-gpt-nano:f32 bert-nano:f32 gpt-nano:bf16 bert-nano:bf16}; d
     "$tool" plan "$model" --devices h100:1 --batch 4 --precision "$precision" --planner even-split --out "$plan" >/dev/null
     export FAKE_CUDA_REPORT="$folder/reports/$name.driver" NVRTC_REPORT="$folder/reports/$name.kernels"
     : >"$NVRTC_REPORT"
-    if ! timeout 1200 "$tool" run "$plan" --backend cuda --steps 2 >"$folder/reports/$name.log" 2>&1; then
+    if ! timeout "${CASE_SECONDS:-2400}" "$tool" run "$plan" --backend cuda --steps 2 >"$folder/reports/$name.log" 2>&1; then
         say "$model in $precision did not run: $(tail -n 1 "$folder/reports/$name.log")"
         status=1
     fi

@@ -9,7 +9,6 @@ use super::position::{self, Lengths, along_diagonals};
 use super::value::Matrix;
 use super::{expressions, kernel};
 use crate::backend::{Backend, Residence};
-use crate::error::RuntimeError;
 
 /// Queries `[b, heads, s, head_dim]`, keys and values `[b, kv_heads, t, head_dim]`.
 struct Parts {
@@ -21,7 +20,7 @@ struct Parts {
 /// `softmax(scale Q K^T) V`. The division by the sum of the exponentials is done after the product with `V`, on
 /// `[s, head_dim]` in place of `[s, t]` numbers; the exponentials enter the history as their tangent, so the backward
 /// pass does not compute them again. A fused kernel gives the same numbers, so both kinds run here.
-pub(super) fn attention(call: &Call<'_>, kind: &Attention, inputs: Vec<Matrix>) -> Result<Matrix, RuntimeError> {
+pub(super) fn attention(call: &Call<'_>, kind: &Attention, inputs: Vec<Matrix>) -> Matrix {
     let backend = call.backend;
     let shape = call.output_shape(&inputs[0].shape);
     let mut parts = split(call, kind, inputs);
@@ -51,7 +50,7 @@ pub(super) fn attention(call: &Call<'_>, kind: &Attention, inputs: Vec<Matrix>) 
     };
     let sums = backend.full(exponentials.clone()).sum_dim(3);
     let output = backend.low(backend.full(product(exponentials, values)) / sums);
-    Ok(Matrix::shaped(shape, output.swap_dims(1, 2)))
+    Matrix::shaped(shape, output.swap_dims(1, 2))
 }
 
 /// `e^(score - largest of its row)`.

@@ -42,7 +42,9 @@ fn router(kind: &Router, logits: Matrix, backend: &Backend) -> Matrix {
         for row in chosen.chunks_exact_mut(dims[1]) {
             let picked = largest(row, top_k);
             row.fill(0.0);
-            picked.into_iter().for_each(|expert| row[expert] = 1.0);
+            for expert in picked {
+                row[expert] = 1.0;
+            }
         }
         if kind.normalised {
             let hidden = chosen.iter().map(|chosen| (1.0 - chosen) * HIDDEN).collect();
@@ -63,13 +65,13 @@ fn dispatch(call: &Call<'_>, route: &Route, x: &Matrix) -> Matrix {
             sources[*place] = Some(copy);
         }
     }
-    Matrix::shaped(call.output_shape(&x.shape), picked(copies, &sources, call.backend))
+    Matrix::shaped(call.output_shape(&x.shape), picked(&copies, &sources, call.backend))
 }
 
 /// The rows `sources` of `rows`, zeros for `None`.
-fn picked(rows: Tensor<2>, sources: &[Option<usize>], backend: &Backend) -> Tensor<2> {
+fn picked(rows: &Tensor<2>, sources: &[Option<usize>], backend: &Backend) -> Tensor<2> {
     let numbers = sources.iter().map(|source| source.unwrap_or(0) as i32).collect();
-    let taken = rows.clone().select(0, indices(numbers, &rows));
+    let taken = rows.clone().select(0, indices(numbers, rows));
     if sources.iter().all(Option::is_some) {
         return taken;
     }
@@ -102,7 +104,7 @@ fn combine(call: &Call<'_>, route: &Route, rows: &Matrix, gates: &Matrix) -> Mat
     let backend = call.backend;
     let [tokens, experts] = gates.rows.dims();
     let width = rows.rows.dims()[1];
-    let own = backend.full(picked(rows.rows.clone(), &route.places, backend));
+    let own = backend.full(picked(&rows.rows, &route.places, backend));
     let gate = |(copy, expert): (usize, &usize)| (copy / route.top_k * experts + expert) as i32;
     let chosen = indices(route.chosen.iter().enumerate().map(gate).collect(), &gates.rows);
     let weights = backend.full(gates.tensor([tokens * experts, 1]).select(0, chosen));

@@ -29,7 +29,7 @@ pub(super) fn run(call: &Call<'_>, mut inputs: Inputs<'_>) -> Result<Matrix, Run
             let bias = weights.get(1).map(|bias| bias.vector());
             Matrix { shape, rows: affine(x.rows, weights[0].matrix(), *layout, bias, backend) }
         }
-        OpKind::MatMul(kind) => product(call, kind, inputs.matrix()?, inputs.matrix()?),
+        OpKind::MatMul(kind) => product(call, kind, &inputs.matrix()?, &inputs.matrix()?),
         _ => return Err(call.unknown()),
     })
 }
@@ -81,14 +81,14 @@ pub(super) fn affine(
 }
 
 /// One product for each pair of matrices.
-fn product(call: &Call<'_>, kind: &MatMul, left: Matrix, right: Matrix) -> Matrix {
+fn product(call: &Call<'_>, kind: &MatMul, left: &Matrix, right: &Matrix) -> Matrix {
     let matrices = |x: &Matrix| {
         let [.., m, n] = x.shape[..] else { unreachable!("the graph checked the rank") };
         let dims = [x.rows.dims()[0] / m, m, n];
         x.tensor(dims)
     };
     let shape = call.output_shape(&left.shape);
-    let (left, right) = (matrices(&left), matrices(&right));
+    let (left, right) = (matrices(left), matrices(right));
     let right = if kind.transpose_right { right.transpose() } else { right };
     Matrix::shaped(shape, left.matmul(right))
 }

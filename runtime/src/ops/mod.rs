@@ -87,7 +87,7 @@ fn run(call: &Call<'_>, inputs: Inputs<'_>) -> Result<Value, RuntimeError> {
         OpKind::LayerNorm { .. } | OpKind::RmsNorm(_) | OpKind::BatchNorm(_) | OpKind::GroupNorm(_) => {
             norm::run(call, inputs)
         }
-        OpKind::Attention(kind) => attention::attention(call, kind, inputs.matrices()?),
+        OpKind::Attention(kind) => Ok(attention::attention(call, kind, inputs.matrices()?)),
         OpKind::AdditiveAttention(kind) => additive::attention(call, kind, inputs),
         OpKind::Recurrent(kind) => recurrent::layer(call, kind, inputs),
         OpKind::Convolution(_) | OpKind::Pool(_) | OpKind::Upsample(_) => convolution::run(call, inputs),

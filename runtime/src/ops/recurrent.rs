@@ -117,7 +117,7 @@ impl Weights<'_> {
             Cell::RnnTanh => self.hidden((inputs + recurrent).tanh(), None),
             Cell::RnnRelu => self.hidden(activation::relu(inputs + recurrent), None),
             Cell::Gru => self.gru(inputs, recurrent, state),
-            Cell::Lstm => self.lstm(inputs + recurrent, state),
+            Cell::Lstm => self.lstm(&(inputs + recurrent), state),
         }
     }
 
@@ -139,7 +139,7 @@ impl Weights<'_> {
     }
 
     /// `c' = f c + i g`, `h' = o tanh(c')` with PyTorch's order of input `i`, forget `f`, cell `g`, output `o`.
-    fn lstm(&self, gates: Tensor<2>, state: &State) -> State {
+    fn lstm(&self, gates: &Tensor<2>, state: &State) -> State {
         let units = gates.dims()[1] / 4;
         let part = |index: usize, count: usize| gates.clone().narrow(1, index * units, count * units);
         let both = activation::sigmoid(part(0, 2));

@@ -78,7 +78,9 @@ impl Route {
 fn spans_of(chosen: &[usize], experts: usize, capacity: Option<usize>, mut first: usize) -> Vec<(usize, usize)> {
     let mut counts = vec![capacity.unwrap_or(0); experts];
     if capacity.is_none() {
-        chosen.iter().for_each(|expert| counts[*expert] += 1);
+        for expert in chosen {
+            counts[*expert] += 1;
+        }
     }
     let span = |count: usize| {
         let span = (first, count);

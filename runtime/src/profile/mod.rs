@@ -258,7 +258,7 @@ mod tests {
         for precision in [Dtype::F32, Dtype::Bf16] {
             let curves: Vec<_> = curves.iter().filter(|curve| curve.precision == precision).collect();
             let points: Vec<_> = curves.iter().flat_map(|curve| &curve.points).collect();
-            assert_eq!((curves.len(), points.len()), (16, full), "{precision}: {notes:?}");
+            assert_eq!((curves.len(), points.len()), (65, full), "{precision}: {notes:?}");
             assert!(points.iter().any(|point| point.forward_ns > 0.0 && point.backward_ns > 0.0), "{points:?}");
         }
     }

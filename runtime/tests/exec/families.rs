@@ -132,9 +132,13 @@ fn check(subject: &Subject, steps: usize) {
 #[test]
 fn recurrent_networks() {
     let shapes = ["rnn-one-to-many", "rnn-many-to-one", "rnn-many-to-many", "rnn-encoder-decoder"];
-    shapes.iter().for_each(|name| check(&sequence(name, 12, None, 8), STEPS));
+    for name in shapes {
+        check(&sequence(name, 12, None, 8), STEPS);
+    }
     check(&sequence("rnn-one-to-one", 12, None, 1), STEPS);
-    ["rnn-stacked", "gru-stacked", "lstm-stacked"].iter().for_each(|name| check(&sequence(name, 12, None, 8), STEPS));
+    for name in ["rnn-stacked", "gru-stacked", "lstm-stacked"] {
+        check(&sequence(name, 12, None, 8), STEPS);
+    }
     check(&sequence("gnmt", 12, None, 5), STEPS);
     check(&sequence("elmo", 64, None, 5), STEPS);
 }
@@ -142,26 +146,36 @@ fn recurrent_networks() {
 #[test]
 fn decoders() {
     let plain = ["gpt1", "gpt2", "gpt3-125m", "opt-125m", "opt-350m", "mpt-125m", "transformer-xl-base"];
-    plain.iter().for_each(|name| check(&sequence(name, 16, Some(4), 8), STEPS));
+    for name in plain {
+        check(&sequence(name, 16, Some(4), 8), STEPS);
+    }
     let rotated = ["llama-2-7b", "llama-3.1-8b", "mistral-7b", "qwen2-0.5b", "qwen3-0.6b", "gemma-2b", "phi-2"];
-    rotated.iter().for_each(|name| check(&sequence(name, 16, Some(4), 8), STEPS));
-    ["gpt-neox-20b", "falcon-7b", "falcon-40b"].iter().for_each(|name| check(&sequence(name, 16, Some(4), 8), STEPS));
+    for name in rotated {
+        check(&sequence(name, 16, Some(4), 8), STEPS);
+    }
+    for name in ["gpt-neox-20b", "falcon-7b", "falcon-40b"] {
+        check(&sequence(name, 16, Some(4), 8), STEPS);
+    }
     check(&sequence("mixtral-8x7b", 16, Some(4), 8), STEPS);
 }
 
 #[test]
 fn encoders_and_encoder_decoders() {
-    ["bert-base", "roberta-base"].iter().for_each(|name| check(&sequence(name, 16, Some(4), 14), STEPS));
+    for name in ["bert-base", "roberta-base"] {
+        check(&sequence(name, 16, Some(4), 14), STEPS);
+    }
     check(&sequence("t5-small", 16, Some(4), 8), STEPS);
 }
 
 #[test]
 fn image_models() {
     check(&image("mnist", 4, 28), STEPS);
-    ["alexnet", "vgg16", "resnet18", "resnet50", "mobilenet_v2"]
-        .iter()
-        .for_each(|name| check(&image(name, 4, 64), STEPS));
-    ["googlenet", "squeezenet1_1"].iter().for_each(|name| check(&image(name, 4, 64), STEPS));
+    for name in ["alexnet", "vgg16", "resnet18", "resnet50", "mobilenet_v2"] {
+        check(&image(name, 4, 64), STEPS);
+    }
+    for name in ["googlenet", "squeezenet1_1"] {
+        check(&image(name, 4, 64), STEPS);
+    }
     check(&image("densenet121", 4, 64), STEPS);
     check(&image("resnext50", 16, 32), STEPS);
     check(&image("vit_b_16", 48, 32), STEPS);

@@ -23,7 +23,7 @@ const GATHERED_UNITS: f64 = 2.0;
 /// assert_eq!((in_flight(&layout, 0), in_flight(&layout, 3)), (15, 9));
 /// ```
 pub fn in_flight(layout: &Layout, stage: u64) -> u64 {
-    if layout.schedule != PipelineSchedule::Interleaved || layout.vpp <= 1 {
+    if chunks(layout) <= 1 {
         return layout.in_flight(stage.min(layout.pp.saturating_sub(1))).max(1);
     }
     let micro_batches = layout.micro_batches();
@@ -31,6 +31,14 @@ pub fn in_flight(layout: &Layout, stage: u64) -> u64 {
     let last = layout.pp.saturating_sub(1);
     let warm = group.saturating_mul(layout.vpp - 1).saturating_add(2 * (last - stage.min(last)) + 1);
     warm.min(micro_batches.saturating_mul(layout.vpp)).max(1)
+}
+
+/// Chunks that the micro-batches of a device are counted in.
+const fn chunks(layout: &Layout) -> u64 {
+    match layout.schedule {
+        PipelineSchedule::Interleaved => layout.vpp,
+        _ => 1,
+    }
 }
 
 /// Degrees that a layout may have, as [`Layout::validate`] wants them; how batch and schedule fit together does not matter
@@ -81,7 +89,12 @@ fn held(pieces: &Pieces, layout: &Layout) -> Result<Vec<Vec<(Run, u64)>>, Estima
     let layers: u64 = pieces.layers.iter().map(|run| run.repeats).sum();
     let chunks = layout.pp * layout.vpp;
     let split = match &layout.stage_split {
-        Some(split) if split.len() as u64 == chunks && split.iter().sum::<u64>() == layers => split.clone(),
+        Some(split)
+            if split.len() as u64 == chunks
+                && split.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)) == layers =>
+        {
+            split.clone()
+        }
         _ if layout.pp > 1 && layers < chunks => {
             let problem = format!("{chunks} chunks for {layers} layers");
             return refuse("pp, vpp", problem, "choose at most as many chunks as there are layers");
@@ -203,7 +216,7 @@ impl Stage<'_> {
             full -= dropped;
             kept += dropped as f64 * run.bytes.input + (*instances - dropped) as f64 * self.kept(run);
         }
-        kept * in_flight(self.layout, self.number) as f64 / self.layout.vpp as f64
+        kept * in_flight(self.layout, self.number) as f64 / chunks(self.layout) as f64
     }
 
     /// What a layer keeps that is not computed again as a whole.
@@ -215,7 +228,7 @@ impl Stage<'_> {
     /// What the ends keep: of the first stage for all micro-batches in flight, of the last stage for those whose loss is
     /// not back yet.
     fn ends(&self) -> f64 {
-        let first = in_flight(self.layout, self.number).div_ceil(self.layout.vpp) as f64;
+        let first = in_flight(self.layout, self.number).div_ceil(chunks(self.layout)) as f64;
         let last = if self.layout.schedule == PipelineSchedule::FillDrain { first } else { 1.0 };
         let mut kept = 0.0;
         if self.is_first() {

@@ -55,8 +55,10 @@ fn one_chunk_each(times: &Times, layers: u64, chunks: u64) -> Vec<Vec<u64>> {
     offer(balanced);
     for first in first.saturating_sub(1)..=first + 1 {
         for last in last.saturating_sub(1)..=last + 1 {
-            if let Some(split) = between(layers, chunks, first, last) {
-                offer(split);
+            for front in [false, true] {
+                if let Some(split) = between(layers, chunks, (first, last), front) {
+                    offer(split);
+                }
             }
         }
     }
@@ -70,14 +72,14 @@ fn even(layers: u64, chunks: u64, front: bool) -> Vec<u64> {
     (0..chunks).map(|chunk| each + u64::from(more(chunk))).collect()
 }
 
-/// `first` and `last` given, the chunks between even, what is left over at the back.
-fn between(layers: u64, chunks: u64, first: u64, last: u64) -> Option<Vec<u64>> {
+/// `first` and `last` given, the chunks between even, what is left over at their front or back.
+fn between(layers: u64, chunks: u64, (first, last): (u64, u64), front: bool) -> Option<Vec<u64>> {
     let rest = layers.checked_sub(first + last)?;
     if chunks == 2 {
         return (rest == 0).then(|| vec![first, last]);
     }
     let mut split = vec![first];
-    split.extend(even(rest, chunks - 2, false));
+    split.extend(even(rest, chunks - 2, front));
     split.push(last);
     Some(split)
 }
