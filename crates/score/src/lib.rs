@@ -2,7 +2,7 @@
 //!
 //! A file holds one measured point a line ([`read_rows`]; the format is in `docs/fidelity.md`). Its description
 //! ([`Row`]) becomes a model, a cluster and a layout ([`parse`]), a predictor of the row's workload ([`Predictor`])
-//! answers with a [`RowPrediction`] or a [`Skip`], and [`score`] compares: per source, never pooled. What was measured is
+//! answers with a [`RowPrediction`] or a [`Skip`], and `score` compares: per source, never pooled. What was measured is
 //! held apart from what describes it, so that no predictor can look at it.
 
 mod collective_rows;

@@ -33,7 +33,7 @@ pub struct WarmUp {
 impl Default for WarmUp {
     /// 5%, and at most 40 steps or two minutes.
     fn default() -> Self {
-        Self { tolerance: 0.05, at_most: 40, time: Duration::from_secs(120) }
+        Self { tolerance: 0.05, at_most: 40, time: Duration::from_mins(2) }
     }
 }
 

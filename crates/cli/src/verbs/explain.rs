@@ -73,7 +73,9 @@ impl Explain {
             println!("note     this build's best is {:+.2}% from the plan's objective: plan again", 100.0 * moved);
         }
         print!("{}", parts(&plan));
-        all.iter().for_each(|one| println!("{}", line(one)));
+        for one in &all {
+            println!("{}", line(one));
+        }
         Ok(())
     }
 
@@ -93,7 +95,9 @@ impl Explain {
         };
         let gap = search.gap.map_or("no bound".to_owned(), |gap| format!("at most {:.3}% from optimal", 100.0 * gap));
         println!("proof    {gap} over {} configurations, found by {}", search.configurations, search.planner);
-        search.why.iter().for_each(|why| println!("why      {why}"));
+        for why in &search.why {
+            println!("why      {why}");
+        }
         Ok(())
     }
 }

@@ -96,12 +96,11 @@ impl Place {
     }
 
     fn objective(&self) -> PlacementObjective {
-        match self.objective {
-            Some(Objective::Throughput) => PlacementObjective::Throughput,
-            Some(Objective::Latency) => PlacementObjective::Latency,
-            None if names_latency(&self.workload) => PlacementObjective::Latency,
-            None => PlacementObjective::Throughput,
-        }
+        let is_latency = match self.objective {
+            Some(given) => given == Objective::Latency,
+            None => names_latency(&self.workload),
+        };
+        if is_latency { PlacementObjective::Latency } else { PlacementObjective::Throughput }
     }
 
     fn objective_name(&self) -> &'static str {

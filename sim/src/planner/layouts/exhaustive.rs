@@ -12,7 +12,7 @@ use crate::footprint;
 use super::pins::RecomputeChoice;
 
 /// The least value of the objective over the whole space, with its layout in a line, by pricing every layout that fits.
-/// Shares the space with [`super::search`], and nothing of its bounds, orders and cuts: numbers of recomputed layers are
+/// Shares the space with [`super::search`](fn@super::search), and nothing of its bounds, orders and cuts: numbers of recomputed layers are
 /// tried one after the other.
 ///
 /// # Errors

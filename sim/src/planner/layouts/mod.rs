@@ -6,8 +6,8 @@
 //! price: [`crate::estimate`], with [`crate::footprint`] for memory. Nothing is ruled out by habit: that tensor
 //! parallelism stays inside a node and data parallelism goes across follows from the prices.
 //!
-//! [`search`] is a branch and bound whose bound covers the whole space; [`exhaustive`] tries everything,
-//! for tests. [`pareto`] answers for several objectives at once, [`sensitivities`] says what alternatives cost.
+//! [`search`](fn@search) is a branch and bound whose bound covers the whole space; [`exhaustive`](fn@exhaustive) tries everything,
+//! for tests. [`pareto`](fn@pareto) answers for several objectives at once, [`sensitivities`] says what alternatives cost.
 
 mod bound;
 mod error;

@@ -45,7 +45,7 @@ pub(super) enum Attempt {
     Nothing(Box<Tally>),
 }
 
-/// As [`search`], without a remedy when nothing fits.
+/// As [`search()`], without a remedy when nothing fits.
 pub(super) fn attempt(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>) -> Result<Attempt, LayoutError> {
     problem.objective.check(problem.dollars_per_device_hour)?;
     let started = Instant::now();

@@ -34,7 +34,7 @@ pub(crate) struct Measured {
 }
 
 /// A plan's time on cards ends after this.
-const TIME_ON_CARDS: Duration = Duration::from_secs(600);
+const TIME_ON_CARDS: Duration = Duration::from_mins(10);
 
 impl Measured {
     fn new(program: Arc<Program>) -> Self {
@@ -97,7 +97,9 @@ pub(crate) fn measure_in_turn(candidates: &[Candidate], bench: &Bench<'_>, timed
         let (mut run, mut measured) = bench.start(candidate)?;
         let alone =
             measure_alone(&mut run, timed, TIME_ON_CARDS).with_context(|| format!("plan '{}'", candidate.plan.name))?;
-        alone.timed.into_iter().for_each(|report| measured.timed(report));
+        for report in alone.timed {
+            measured.timed(report);
+        }
         (measured.losses, measured.notes) = (alone.losses, alone.notes);
         all.push(measured);
         bar.inc(1);
@@ -113,7 +115,9 @@ pub(crate) fn measure_interleaved(
     rounds: &Rounds,
 ) -> Result<Vec<Measured>> {
     let mut running = candidates.iter().map(|candidate| bench.start(candidate)).collect::<Result<Vec<_>>>()?;
-    running.iter_mut().for_each(|(run, measured)| measured.notes = run.notes());
+    for (run, measured) in &mut running {
+        measured.notes = run.notes();
+    }
     let interrupt = &bench.options.stop;
     let total = rounds.warm_up + rounds.timed;
     let bar = progress::bar((total * candidates.len()) as u64, "running the plans");
