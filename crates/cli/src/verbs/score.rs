@@ -1,10 +1,10 @@
 //! `cutplane score`: predictions against measurements that others published.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use cutplane_record::Provenance;
 use cutplane_report::{FIDELITY_SIZE, Fidelity, FidelityPoint, fidelity, save};
 use cutplane_score::{
     Grades, MeasuredFile, Outcome, Profile, ScoredRow, SourceScore, page, read_profile, read_rows, score_rows,
@@ -90,6 +90,18 @@ impl Score {
         Ok(())
     }
 
+    /// The command that makes the page again.
+    fn command(&self, page: &Path) -> String {
+        let names = || self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ");
+        let mut words = vec!["cutplane score".to_owned(), pattern(&self.files).unwrap_or_else(names)];
+        if matches!(self.grade, Grade::Ab) {
+            words.push("--grade AB".to_owned());
+        }
+        words.extend(self.profile.iter().map(|file| format!("--profile {}", file.display())));
+        words.push(format!("--report {}", page.display()));
+        words.join(" ")
+    }
+
     fn write(&self, rows: &[ScoredRow], sources: &[SourceScore]) -> Result<()> {
         if let Some(file) = &self.rows {
             write_rows(file, rows)?;
@@ -100,12 +112,21 @@ impl Score {
             }
         }
         if let Some(file) = &self.report {
-            let text = page(sources, &Provenance::capture().command);
+            let text = page(sources, &self.command(file));
             cutplane_plan::write_atomically(file, text.as_bytes())
                 .with_context(|| format!("{}: cannot write", file.display()))?;
         }
         Ok(())
     }
+}
+
+/// All files of one folder, as a shell pattern; `None` where the folder holds others.
+fn pattern(files: &[PathBuf]) -> Option<String> {
+    let folder = files.first()?.parent()?;
+    let is_csv = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "csv");
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let inside: BTreeSet<PathBuf> = entries.filter(is_csv).collect();
+    (inside == files.iter().cloned().collect()).then(|| format!("{}/*.csv", folder.display()))
 }
 
 /// One figure for each unit of a source: its rows that count, coloured by hardware, or by model where there is one
