@@ -79,7 +79,7 @@ pub enum DataError {
     },
     /// A graph input that text cannot fill.
     #[error(
-        "input '{input}' of the model {problem}; text fills [sequence] inputs of i32 tokens, token types and targets"
+        "input '{input}' of the model {problem}; text fills [sequence] inputs of i32 tokens, token types and targets; --data synthetic makes samples up"
     )]
     Input {
         /// The graph input.

@@ -1,6 +1,6 @@
 //! `cutplane run`: execute a saved plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use cutplane_graph::{ModelGraph, ModelSource, OpKind};
 use cutplane_plan::{lower, read_plan};
 use cutplane_record::{Summary, Timeline};
 use cutplane_runtime::OptimizerSettings;
-use cutplane_runtime::data::{Batches, TextData};
+use cutplane_runtime::data::{Batches, DataError, TextData};
 use cutplane_runtime::exec::{Run as Execution, RunOptions};
 use cutplane_runtime::init::InitialWeights;
 use cutplane_units::{Bytes, Nanos};
@@ -19,10 +19,14 @@ use serde_json::json;
 use crate::local::{LocalArgs, TransferChoice};
 use crate::{context, local, output, progress};
 
+/// `--data` for samples that are made up.
+const SYNTHETIC: &str = "synthetic";
+
 /// What the model is trained on, and from which start.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataArgs {
-    /// Text to train on [default: a public-domain text inside the tool].
+    /// Text to train on, or `synthetic` for samples made up from the seed [default: a public-domain text inside the tool;
+    /// made-up samples for models that read no text].
     #[arg(long = "data", value_name = "FILE")]
     text: Option<PathBuf>,
     /// A Hugging Face tokenizer.json [default: one token a byte].
@@ -40,12 +44,20 @@ impl DataArgs {
     /// Samples for `model`, `global_batch` a step.
     pub(crate) fn batches(&self, model: &ModelGraph, global_batch: u64) -> Result<Batches> {
         ensure!(self.learning_rate.is_finite() && self.learning_rate > 0.0, "--lr must be above zero and finite");
+        let made_up = || Ok(Batches::synthetic(model, global_batch, self.seed)?);
+        if self.text.as_deref() == Some(Path::new(SYNTHETIC)) {
+            return made_up();
+        }
         let text = match (&self.text, &self.tokenizer) {
             (Some(path), tokenizer) => TextData::from_file(path, tokenizer.as_deref())?,
             (None, Some(tokenizer)) => TextData::tokenized("the built-in text", cutplane_zoo::DEFAULT_TEXT, tokenizer)?,
             (None, None) => TextData::from_text("the built-in text", cutplane_zoo::DEFAULT_TEXT)?,
         };
-        Ok(Batches::new(Arc::new(text), model, global_batch, self.seed)?)
+        match Batches::new(Arc::new(text), model, global_batch, self.seed) {
+            // Pictures and features cannot be read from a text that nobody asked for.
+            Err(DataError::Input { .. }) if self.text.is_none() && self.tokenizer.is_none() => made_up(),
+            batches => Ok(batches?),
+        }
     }
 }
 
@@ -173,5 +185,33 @@ impl Run {
         let (time, spread) = (Nanos::from_nanos_f64(summary.median_ns), Nanos::from_nanos_f64(summary.mad_ns));
         println!("measured step {time} +- {spread} (median of {}), memory {peak} on the fullest rank", summary.n);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cutplane_graph::Overrides;
+
+    use super::*;
+
+    #[test]
+    fn models_that_read_no_text_train_on_made_up_samples() {
+        let model = |name| {
+            let source = cutplane_zoo::source_from_argument(name, None, Overrides::default()).unwrap();
+            cutplane_zoo::build(&source).unwrap()
+        };
+        let data = |text: Option<&str>| DataArgs {
+            text: text.map(PathBuf::from),
+            tokenizer: None,
+            learning_rate: 1e-3,
+            seed: 1,
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), cutplane_zoo::DEFAULT_TEXT).unwrap();
+        let (pictures, words) = (model("mnist"), model("gpt-nano"));
+        assert!(data(None).batches(&pictures, 2).is_ok());
+        assert!(data(Some("synthetic")).batches(&words, 2).is_ok());
+        let refused = data(file.path().to_str()).batches(&pictures, 2).unwrap_err();
+        assert!(refused.to_string().contains("text fills"), "{refused}");
     }
 }
