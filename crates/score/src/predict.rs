@@ -1,5 +1,7 @@
 //! From a row to the predictor of its workload.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::collective_rows::{CollectiveQuestion, StatedFabric, predict_collective};
 use crate::fabrics::machine_of;
 use crate::inference_rows::InferencePredictor;
@@ -32,7 +34,9 @@ pub fn predict_with(row: &Row, profile: &Profile) -> Result<RowPrediction, Skip>
             return Err(Skip::new("unknown-workload", format!("'{}'", row.workload_text)));
         }
     };
-    predictor.predict(row)
+    // Numbers that no cluster has may leave the range of integers far inside a cost model; other rows go on.
+    catch_unwind(AssertUnwindSafe(|| predictor.predict(row)))
+        .unwrap_or_else(|_| Err(Skip::new("not-computable", "its numbers leave the range that can be computed with")))
 }
 
 /// Rows of the workload `kernel`.
