@@ -14,6 +14,8 @@ pub(crate) struct Case {
     pub(crate) model: ModelGraph,
     pub(crate) batch: u64,
     pub(crate) key: ProfileKey,
+    /// Whether it is measured in every round; operators that only some families have are in the least number of rounds.
+    pub(crate) every_round: bool,
 }
 
 impl Case {
@@ -39,7 +41,7 @@ impl Case {
         let output = b.op("op", kind, &inputs)?;
         let model = b.output(output).build()?;
         let key = model.profile_key(OpId::new(0), batch);
-        Ok(Self { model, batch, key })
+        Ok(Self { model, batch, key, every_round: true })
     }
 }
 
@@ -175,7 +177,9 @@ pub(crate) fn all(grids: &Grids) -> Result<Vec<Case>, ModelError> {
     rows_and_widths(&mut cases, grids)?;
     pointwise(&mut cases, grids)?;
     if grids.families {
+        let common = cases.len();
         families::add(&mut cases, grids)?;
+        cases[common..].iter_mut().for_each(|case| case.every_round = false);
     }
     Ok(cases)
 }

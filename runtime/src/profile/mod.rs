@@ -45,7 +45,7 @@ pub struct ProfileOptions<'a> {
     pub progress: &'a mut (dyn FnMut(f32, &str) + Send),
 }
 
-/// Rounds that every point takes part in, whatever the time.
+/// Rounds that every point takes part in, whatever the time; the points of GPT and BERT fill what is left of it.
 const LEAST_ROUNDS: usize = 3;
 /// Compiling and choosing kernels ends after so many times the time for the operators, and is so much of the progress.
 const WARM_UP_FACTOR: f64 = 2.0;
@@ -195,7 +195,10 @@ fn curves(
         if round as usize >= LEAST_ROUNDS && spent * (rounds + 1.0) / rounds > time.rounds {
             break;
         }
-        for (index, (case, samples)) in cases.iter().zip(&mut samples).enumerate() {
+        let takes_part = |case: &Case| case.every_round || (round as usize) < LEAST_ROUNDS;
+        for (index, (case, samples)) in
+            cases.iter().zip(&mut samples).enumerate().filter(|(_, (case, _))| takes_part(case))
+        {
             if index % 16 == 0 {
                 let of_rounds = (rounds + index as f64 / cases.len() as f64) / LEAST_ROUNDS as f64;
                 let of_time = started.elapsed().as_secs_f64() / time.rounds;

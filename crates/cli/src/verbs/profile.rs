@@ -9,7 +9,7 @@ use cutplane_record::{DeviceProfile, write_profile};
 use crate::local::LocalArgs;
 use crate::{output, pricing};
 
-/// Measures what the cost model needs to know of this machine, in under a minute.
+/// Measures what the cost model needs to know of this machine, in a minute or two.
 ///
 /// One thread a rank: matrix multiplication and every other operator over a grid of shapes, forward and backward; the
 /// optimizer; the slowdown of ranks that work at once; messages and all-reduce between ranks.
