@@ -149,7 +149,9 @@ pub enum PlanViolation {
         most: u64,
     },
     /// Training needs a loss.
-    #[error("model '{model}' has no loss, so it cannot be trained: choose a head with a loss, or give --vocab to one that has none without")]
+    #[error(
+        "model '{model}' has no loss, so it cannot be trained: choose a head with a loss, or give --vocab to one that has none without"
+    )]
     NoLoss {
         /// Name of the model.
         model: String,

@@ -69,7 +69,9 @@ pub enum PlanError {
         spent: Duration,
     },
     /// The model has no loss to train with.
-    #[error("model '{model}' has no loss, so it cannot be trained: choose a head with a loss, or give --vocab to one that has none without")]
+    #[error(
+        "model '{model}' has no loss, so it cannot be trained: choose a head with a loss, or give --vocab to one that has none without"
+    )]
     NoLoss {
         /// Its name.
         model: String,
