@@ -131,7 +131,13 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    fn new(asked: LayoutQuestion, batch: u64, optimizer: Optimizer, precision: Option<Dtype>) -> Result<Self> {
+    /// A question about a batch.
+    pub(crate) fn new(
+        asked: LayoutQuestion,
+        batch: u64,
+        optimizer: Optimizer,
+        precision: Option<Dtype>,
+    ) -> Result<Self> {
         let devices = DeviceGraph::build(cutplane_zoo::cluster(&asked.cluster)?)?;
         let device = alike(&devices)?.clone();
         let precision = arithmetic(&device, precision)?;
