@@ -8,7 +8,7 @@
 //! | fill-drain | `T + (m - 1) r` |
 //! | 1F1B | `T + ((m - 1) - min(p - 1, m - 1) s) r` |
 //! | zero-bubble | `m r` |
-//! | interleaved, `v` chunks | `m r + (T - r) / v` |
+//! | interleaved, `v` chunks | `m r + (T - 2 r) / v` |
 //!
 //! 1F1B: a stage with `k` behind it takes `k + 1` forward passes before its first backward pass. Around its first and its
 //! last micro-batch it waits for the stages behind it, but for `k` passes of one kind that it does meanwhile; with unequal
@@ -68,6 +68,7 @@ fn of_pipeline(total: f64, shorter: f64, timing: Timing, pp: u64, m: f64, busies
         PipelineSchedule::FillDrain => total + (m - 1.0) * busiest,
         PipelineSchedule::OneForwardOneBackward => total + ((m - 1.0) - behind * shorter) * busiest,
         PipelineSchedule::ZeroBubble => m * busiest,
-        PipelineSchedule::Interleaved => m * busiest + (total - busiest) / timing.vpp as f64,
+        // The first chunk may be the shortest, by up to itself: its time stands for no other's.
+        PipelineSchedule::Interleaved => m * busiest + (total - 2.0 * busiest).max(0.0) / timing.vpp as f64,
     }
 }
