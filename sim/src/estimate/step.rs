@@ -115,18 +115,18 @@ pub struct Estimator<'a> {
 
 /// One device of the pipeline; times of one micro-batch, s.
 #[derive(Clone, Copy, Debug)]
-struct Stage {
+pub(super) struct Stage {
     passes: Passes,
     exposed: Exposed,
     /// Wait for the host.
     host: f64,
-    time: StageTime,
-    sync: f64,
-    optimizer: f64,
+    pub(super) time: StageTime,
+    pub(super) sync: f64,
+    pub(super) optimizer: f64,
 }
 
 /// What holds for every stage of a layout.
-struct Context<'a> {
+pub(super) struct Context<'a> {
     pricer: Pricer<'a>,
     prices: Rc<[Passes]>,
     /// Exchange with a neighbour that a stage waits for, forward and backward each.
@@ -144,6 +144,12 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// [`EstimateError`] for fields that do not fit together or the model.
     pub fn estimate(&self, layout: &Layout) -> Result<StepEstimate, EstimateError> {
+        let (context, stages, hop) = self.priced(layout)?;
+        Ok(self.compose(&context, &stages, hop))
+    }
+
+    /// What holds for every stage, the stages, and the part of a message between two that neither waits for.
+    pub(super) fn priced<'l>(&'l self, layout: &'l Layout) -> Result<(Context<'l>, Vec<Stage>, f64), EstimateError> {
         layout.validate()?;
         let held = held(self.model, layout)?;
         let mesh = Mesh::new(layout, self.fabric, self.stack);
@@ -161,7 +167,7 @@ impl<'a> Estimator<'a> {
             let alike = at.checked_sub(1).filter(|before| held[*before] == *own).map(|before| stages[before]);
             stages.push(alike.unwrap_or_else(|| self.stage(&context, own)));
         }
-        Ok(self.compose(&context, &stages, hop - exchange))
+        Ok((context, stages, hop - exchange))
     }
 
     /// Forward and backward time of one repeated layer over one micro-batch, recomputation with the backward pass: of the
