@@ -87,7 +87,7 @@ pub(crate) struct LayoutArgs {
 
 impl LayoutArgs {
     /// Whether anything was asked that only layouts answer.
-    pub(crate) const fn is_meant(&self) -> bool {
+    pub(crate) fn is_meant(&self) -> bool {
         self.objective.is_some()
             || self.pins.iter().any(|pin| !is_layer_pin(pin))
             || self.top_k.is_some()
