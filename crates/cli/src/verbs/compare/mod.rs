@@ -110,7 +110,7 @@ impl Compare {
         let interrupt = progress::interrupt_flag()?;
         let neighbours = Neighbours::watch();
         let mut measured = self.measure(&inputs, &candidates, &interrupt)?;
-        let disturbed = neighbours.map(Neighbours::cores).and_then(disturbance);
+        let disturbed = pricing::disturbance(neighbours);
         for plan in &mut measured {
             plan.notes.extend(disturbed.clone());
         }
@@ -123,7 +123,7 @@ impl Compare {
         files::write_all(&inputs.folder, &setting, &candidates, &measured, &rows)?;
         self.show(&rows, &measured, &inputs.folder)?;
         if let Some(note) = disturbed {
-            eprintln!("note     {note}; measured times include that, predicted ones do not");
+            eprintln!("note     {note}: measured times include that, predicted ones do not");
         }
         if interrupt.load(Ordering::SeqCst) {
             bail!("interrupted; what was measured until then is in {}", inputs.folder.display());
@@ -236,13 +236,6 @@ impl Compare {
         println!("saved    {}/{{plan.json, trace.json, records.csv, summary.json, *.svg, *.png}}", folder.display());
         Ok(())
     }
-}
-
-/// Other programs that hold this much of a core are worth a word.
-const DISTURBING_CORES: f64 = 0.25;
-
-fn disturbance(cores: f64) -> Option<String> {
-    (cores >= DISTURBING_CORES).then(|| format!("other programs held {cores:.1} cores while the plans ran"))
 }
 
 /// The largest difference of any plan's loss to the first plan's, at the same step.
