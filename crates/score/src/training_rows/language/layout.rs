@@ -47,11 +47,7 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
         precision,
         attention: attention(row, family, device, &mut trace)?,
         gradient_sync: GradientSync::AllReduce { overlapped: sharding.overlapped },
-        offload: if says(&row.notes.to_ascii_lowercase(), &["optimizer offload", "cpu offload"]) {
-            Offload::Optimizer
-        } else {
-            Offload::None
-        },
+        offload: if offloads(row) { Offload::Optimizer } else { Offload::None },
         optimizer: Optimizer::AdamW,
         frozen: trains_adapters(row),
         ..Layout::default()
@@ -125,6 +121,12 @@ fn scheduled(row: &Row, layout: Layout, degrees: &Degrees, trace: &mut Vec<Trace
         () => PipelineSchedule::OneForwardOneBackward,
     };
     Layout { schedule, ..layout }
+}
+
+/// Whether the host keeps the optimizer.
+fn offloads(row: &Row) -> bool {
+    let text = format!("{} {}", row.notes, row.zero_stage_or_fsdp).to_ascii_lowercase();
+    says(&text, &["optimizer offload", "cpu offload", "zero-offload", "zero offload", "offload optimizer"])
 }
 
 /// Whether only adapters are trained.
