@@ -69,10 +69,16 @@ pub fn device(hardware: &str) -> Result<&'static DeviceSpec, Skip> {
     Ok(found)
 }
 
+/// The one device that all parts of a text agree on, each a machine, an instance or a device; of a mix there is none.
 fn of_machine(hardware: &str) -> Option<&'static DeviceSpec> {
     let lower = hardware.to_ascii_lowercase();
-    let (_, device) = MACHINES.iter().find(|(name, _)| lower.contains(name))?;
-    cutplane_zoo::device_from_hardware_text(device)
+    let parts = lower.split(" and ").flat_map(|part| part.split(['+', ',', ';', '(', ')', '/']));
+    let mut devices = parts.filter_map(|part| {
+        let machine = MACHINES.iter().find(|(name, _)| part.contains(name)).map_or(part, |(_, device)| *device);
+        cutplane_zoo::device_from_hardware_text(machine)
+    });
+    let first = devices.next()?;
+    devices.all(|other| other.model == first.model).then_some(first)
 }
 
 #[cfg(test)]
@@ -95,6 +101,10 @@ mod tests {
         assert_eq!(model("Standard_ND96asr_v4"), "A100-SXM-40GB");
         assert_eq!(model("a3-highgpu-8g"), "H100-SXM-80GB");
         assert_eq!(model("g5.48xlarge (A10G)"), "A10G");
+        assert_eq!(
+            device("p3.8xlarge (4x V100-16GB) and g4dn.12xlarge (4x T4)").unwrap_err().reason,
+            "unknown-hardware"
+        );
         assert_eq!(device("TPU v4").unwrap_err().reason, "unsupported-hardware");
         assert_eq!(device("Abacus 3").unwrap_err().reason, "unknown-hardware");
     }

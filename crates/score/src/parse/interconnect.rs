@@ -115,9 +115,9 @@ pub fn interconnect(text: &str) -> Result<Interconnect, Skip> {
 
 fn rate_alone(lower: &str) -> Option<Between> {
     let figure = figures(lower).next().filter(|_| lower.starts_with(|letter: char| letter.is_ascii_digit()))?;
-    let bandwidth = figure.count.map_or(NetworkBandwidth::PerNode(figure.value), |count| {
-        NetworkBandwidth::Cards(count, figure.value)
-    });
+    let bandwidth = figure
+        .count
+        .map_or(NetworkBandwidth::PerNode(figure.value), |count| NetworkBandwidth::Cards(count, figure.value));
     Some(Between { kind: BetweenKind::Unstated, bandwidth: Some(bandwidth) })
 }
 
