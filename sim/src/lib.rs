@@ -10,6 +10,7 @@
 //! - [`footprint`]: peak memory of a training step in closed form.
 //! - [`estimate`]: the closed form of a training step under every parallel axis, at any scale.
 //! - [`planner`]: a ladder of searchers, from even split to ILP, all answering with a plan, a bound and a reason to stop.
+//! - [`rematerialise`]: which activations to keep and which to compute again under a memory budget.
 //! - [`prediction`]: a predicted time with its interval, and where its numbers come from.
 
 // Helpers of the integration tests serve unit tests too.
@@ -27,3 +28,4 @@ pub mod network;
 pub mod placement;
 pub mod planner;
 pub mod prediction;
+pub mod rematerialise;

@@ -26,10 +26,10 @@ pub struct Claim {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// One.
-    One(Value),
     /// Any of these.
     Many(Vec<Value>),
+    /// One.
+    One(Value),
 }
 
 impl OneOrMany {
@@ -78,6 +78,13 @@ pub enum Check {
     },
     /// Every predicted value lies in a range.
     Range {
+        /// Lower end.
+        at_least: Option<f64>,
+        /// Upper end.
+        at_most: Option<f64>,
+    },
+    /// The largest predicted value lies in a range.
+    Largest {
         /// Lower end.
         at_least: Option<f64>,
         /// Upper end.
@@ -180,6 +187,7 @@ impl Check {
             Self::Order { at_least } => order(records, *at_least),
             Self::Equals { value, within } => equals(records, *value, *within),
             Self::Range { at_least, at_most } => range(records, *at_least, *at_most),
+            Self::Largest { at_least, at_most } => largest(records, *at_least, *at_most),
             Self::Ratio { of, over, at_least, at_most } => ratio(records, (of, over), *at_least, *at_most),
             Self::Rises { along } => monotone(records, along, 1.0),
             Self::Falls { along } => monotone(records, along, -1.0),
@@ -265,6 +273,15 @@ fn range(records: &[&Record], at_least: Option<f64>, at_most: Option<f64>) -> Ju
     let high = records.iter().map(|record| record.predicted).fold(f64::NEG_INFINITY, f64::max);
     let holds = inside(low, at_least, at_most) && inside(high, at_least, at_most);
     (Some(holds), format!("predicted {low:.4} to {high:.4}, claimed {}", bounds(at_least, at_most)))
+}
+
+fn largest(records: &[&Record], at_least: Option<f64>, at_most: Option<f64>) -> Judged {
+    let most = records.iter().max_by(|a, b| a.predicted.total_cmp(&b.predicted));
+    most.map_or((None, String::new()), |most| {
+        let detail =
+            format!("largest {} at {}, claimed {}", most.predicted_text(), most.case, bounds(at_least, at_most));
+        (Some(inside(most.predicted, at_least, at_most)), detail)
+    })
 }
 
 /// Pairs of cases that differ in what is named only.

@@ -31,6 +31,7 @@ impl Kind for BestLayout {
             ("model", "built-in model, see 'cutplane models'"),
             ("seq", "tokens of a sample"),
             ("layers", "replaces the number of layers"),
+            ("vocab", "replaces the vocabulary; gives a model without a loss one"),
             ("cluster", "kind of machine or device of the catalogue: a100-80gb"),
             ("devices", "how many of them"),
             ("batch", "samples of a step"),
@@ -98,7 +99,7 @@ struct Question {
 impl Question {
     fn of(ask: &Ask<'_>) -> Result<Self, String> {
         let given = |name: &str| -> Result<Option<u64>, String> { ask.get(name).map(|_| ask.count(name)).transpose() };
-        let overrides = Overrides { layers: given("layers")?, ..Overrides::default() };
+        let overrides = Overrides { layers: given("layers")?, vocab: given("vocab")?, ..Overrides::default() };
         let source = cutplane_zoo::source_from_argument(ask.text("model")?, given("seq")?, overrides)
             .map_err(|error| error.to_string())?;
         let graph = cutplane_zoo::build(&source).map_err(|error| error.to_string())?;

@@ -8,6 +8,8 @@ mod mesh;
 mod pipeline;
 mod place;
 mod plan;
+#[cfg(feature = "ilp")]
+mod recompute;
 mod row;
 mod state;
 
@@ -82,6 +84,8 @@ pub fn kinds() -> &'static [&'static dyn Kind] {
         &state::ModelState,
         &mesh::Mesh,
         &place::Placement,
+        #[cfg(feature = "ilp")]
+        &recompute::RecomputeBudget,
     ]
 }
 
