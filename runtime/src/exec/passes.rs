@@ -1,0 +1,79 @@
+//! Passes and messages of a rank.
+
+use std::time::Duration;
+
+use cutplane_plan::{Direction, MessageId, SegmentId};
+
+use super::step::{Fault, RankState};
+use super::transfer::{hand_over, take};
+use crate::comm::Communicator;
+use crate::segment::Keeping;
+
+impl<C: Communicator> RankState<C> {
+    pub(super) fn load(&mut self, micro_batch: u64, segment: SegmentId) {
+        let (program, model) = (&self.shared.program, &self.shared.model);
+        let first = self.first_position(micro_batch);
+        let inputs = program.segment(segment).inputs.iter().copied();
+        let loaded: Vec<_> = inputs.filter(|value| model.value(*value).producer.is_none()).collect();
+        let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &loaded);
+        self.store.load(micro_batch, segment, values);
+    }
+
+    /// Where a micro-batch begins in the global batch.
+    fn first_position(&self, micro_batch: u64) -> u64 {
+        let program = &self.shared.program;
+        let replica = program.ranks[self.rank.index()].replica as u64;
+        (replica * program.micro_batches + micro_batch) * program.micro_batch_size
+    }
+
+    pub(super) fn forward(&mut self, micro_batch: u64, segment: SegmentId) -> Result<(), Fault> {
+        let inputs = self.store.inputs(micro_batch, segment, &self.shared.program.segment(segment).inputs);
+        let first = self.step * self.shared.batches.global_batch() + self.first_position(micro_batch);
+        let outputs = if self.trains {
+            let keeping = self.keeping.get(&segment).copied().unwrap_or(Keeping::Nothing);
+            self.runner.set_samples(micro_batch, self.shared.seed, first);
+            self.runner.forward_of(segment, micro_batch, inputs, keeping)?
+        } else {
+            self.runner.infer_of(segment, micro_batch, inputs)?
+        };
+        self.store.put(micro_batch, outputs);
+        if self.computes_loss(segment) {
+            self.losses.extend(self.runner.loss_handle(micro_batch).map(|loss| (micro_batch, loss)));
+        }
+        Ok(())
+    }
+
+    fn computes_loss(&self, segment: SegmentId) -> bool {
+        let loss = self.shared.model.loss();
+        loss.is_some_and(|loss| self.shared.program.segment(segment).outputs.contains(&loss))
+    }
+
+    pub(super) fn backward(&mut self, micro_batch: u64, segment: SegmentId) -> Result<(), Fault> {
+        let program = &self.shared.program;
+        let scale = (1.0 / (program.accumulated as f64 * program.replicas as f64)) as f32;
+        let upstream = self.store.gradients(micro_batch, &program.segment(segment).outputs);
+        let gradients = self.runner.backward_of(segment, micro_batch, upstream, scale)?;
+        let backend = &self.shared.roads.backends[self.rank.index()];
+        self.store.put_gradients(micro_batch, gradients, backend);
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, id: MessageId) -> Result<(), Fault> {
+        let message = self.shared.program.message(id);
+        let payload = self.store.message(message)?;
+        Ok(hand_over(&self.comm, &self.shared.roads, message.to, u64::from(id.0), payload)?)
+    }
+
+    pub(super) fn recv(&mut self, id: MessageId) -> Result<Duration, Fault> {
+        let message = self.shared.program.message(id);
+        let arrived = take(&self.comm, message.from, u64::from(id.0))?;
+        let backend = &self.shared.roads.backends[self.rank.index()];
+        let tensors = arrived.value.into_iter().map(|tensor| tensor.arrived(backend));
+        let values = message.values.iter().copied().zip(tensors).collect();
+        match message.direction {
+            Direction::Activation => self.store.put(message.micro_batch, values),
+            Direction::Gradient => self.store.put_gradients(message.micro_batch, values, backend),
+        }
+        Ok(arrived.waited)
+    }
+}
