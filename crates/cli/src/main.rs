@@ -3,6 +3,8 @@
 #[cfg(feature = "runtime")]
 mod alone;
 mod context;
+#[cfg(feature = "runtime")]
+mod data;
 mod layouts;
 #[cfg(feature = "runtime")]
 mod local;
@@ -44,6 +46,7 @@ enum Verb {
     Simulate(verbs::simulate::Simulate),
     Score(verbs::score::Score),
     Calibrate(verbs::calibrate::Calibrate),
+    Experiments(verbs::experiments::Experiments),
     #[cfg(feature = "runtime")]
     Run(verbs::run::Run),
     #[cfg(feature = "runtime")]
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Simulate(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Calibrate(verb) => verb.run(),
+        Verb::Experiments(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Run(verb) => verb.run(),
         #[cfg(feature = "runtime")]

@@ -25,10 +25,11 @@
 
 mod links;
 mod options;
-mod outbox;
+mod passes;
 mod rank;
 mod run;
 mod step;
+mod store;
 mod sync;
 mod timing;
 mod transfer;

@@ -7,7 +7,9 @@ static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
 
 mod card;
 mod equality;
+mod executions;
 mod failures;
 mod families;
+mod generated;
 mod plans;
 mod timelines;
