@@ -3,6 +3,7 @@
 use cutplane_graph::Dtype;
 use thiserror::Error;
 
+use crate::data::DataError;
 use crate::devices::NotReady;
 
 /// A failed run, by its cause.
@@ -52,6 +53,9 @@ pub enum RuntimeError {
     /// A card that cannot be computed on here and now.
     #[error(transparent)]
     NotReady(#[from] NotReady),
+    /// Samples that cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// A device did not do what it was asked.
     #[error("the device failed: {problem}")]
     Device {

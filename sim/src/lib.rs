@@ -1,5 +1,6 @@
 //! The simulator and the planner: what a plan costs before anything runs, and which plan is best.
 //!
+//! - [`advanced`]: small models around a step: serving, federated rounds, checkpoints, elasticity, offload, freezing.
 //! - [`cost`]: a ladder of cost models, from a datasheet roofline to measured device profiles; collectives; memory.
 //! - [`engine`]: discrete-event execution of a program in virtual time, with link sharing.
 //! - [`graph_step`]: the closed form of a training step of any operator graph, replicated or pipelined.
@@ -16,6 +17,7 @@
 #[cfg(test)]
 extern crate self as cutplane_sim;
 
+pub mod advanced;
 pub mod cost;
 pub mod engine;
 pub mod estimate;

@@ -3,6 +3,8 @@
 #[cfg(feature = "runtime")]
 mod alone;
 mod context;
+#[cfg(feature = "runtime")]
+mod data;
 mod layouts;
 #[cfg(feature = "runtime")]
 mod local;

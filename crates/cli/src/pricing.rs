@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use cutplane_graph::{DeviceGraph, DeviceKind};
+#[cfg(feature = "runtime")]
+use cutplane_record::Neighbours;
 use cutplane_record::{DeviceProfile, read_profile};
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::cost::{CostModel, Profiled, Roofline};
@@ -175,13 +177,31 @@ impl Group {
             seconds: OPERATOR_SECONDS,
             progress: &mut progress,
         };
-        let profile = measure(&crate::local::backend(place), options).context("measuring this machine")?;
+        let neighbours = Neighbours::watch();
+        let mut profile = measure(&crate::local::backend(place), options).context("measuring this machine")?;
         bar.finish_and_clear();
+        if let Some(note) = disturbance(neighbours) {
+            profile.notes.push(format!("{note}: measure again when the machine is free"));
+        }
         Ok(profile)
     }
 }
 
+/// Other programs that hold this much of a core are worth a word.
+#[cfg(feature = "runtime")]
+const DISTURBING_CORES: f64 = 0.25;
+
+/// What to say of a measurement beside which other programs ran.
+#[cfg(feature = "runtime")]
+pub(crate) fn disturbance(watched: Option<Neighbours>) -> Option<String> {
+    let cores = watched.map(Neighbours::cores).filter(|cores| *cores >= DISTURBING_CORES)?;
+    Some(format!("other programs held {cores:.1} cores meanwhile"))
+}
+
 fn profiled(profiles: Vec<DeviceProfile>, origin: String) -> Pricing {
+    for note in profiles.iter().flat_map(|profile| &profile.notes) {
+        eprintln!("profile  {note}");
+    }
     Pricing { prices: Prices::Measured(Box::new(Profiled::new(profiles.into_iter().map(Arc::new)))), origin }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{ModelGraph, ParamId, ValueId};
+use cutplane_graph::{ModelGraph, ParamId};
 use cutplane_plan::{Action, Direction, GroupId, InstructionId, MessageId, Program, Rank, RankProgram, SegmentId};
 use thiserror::Error;
 
@@ -15,10 +15,10 @@ use super::timing::Timing;
 use super::transfer::{Roads, hand_over, take};
 use crate::backend::{Backend, Residence};
 use crate::comm::{CommError, Communicator};
-use crate::data::Batches;
+use crate::data::{Batches, Part, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
-use crate::memory::RankMemory;
+use crate::memory::{self, RankMemory};
 use crate::ops::Loss;
 use crate::optimizer::{LossScale, OptimizerSettings};
 use crate::segment::SegmentRunner;
@@ -83,7 +83,7 @@ pub(super) struct RankState<C> {
     comm: C,
     memory: Option<RankMemory>,
     runner: SegmentRunner,
-    loaded: Vec<ValueId>,
+    loader: Prefetch,
     syncs: Vec<GradientSync>,
     inbox: Inbox,
     outbox: Outbox,
@@ -108,7 +108,6 @@ impl<C: Communicator> RankState<C> {
         let list = &program.ranks[rank.index()];
         let segment = only_segment(list)?;
         let facts = program.segment(segment).clone();
-        let loaded = facts.inputs.iter().copied().filter(|value| model.value(*value).producer.is_none()).collect();
         let failed = Cell::new(None);
         let weights = |param| {
             shared.weights.of(model.param(param), shared.seed).unwrap_or_else(|error| {
@@ -124,12 +123,14 @@ impl<C: Communicator> RankState<C> {
         }
         let runner = runner?;
         backend.sync()?;
+        let loader = Prefetch::start(shared.batches.clone(), loads(&shared, list), 0)
+            .map_err(|error| RuntimeError::Thread { rank: rank.index(), problem: error.to_string() })?;
         let groups = program.groups.iter().enumerate();
         Ok(Self {
             rank,
             memory,
             runner,
-            loaded,
+            loader,
             syncs: groups.map(|(id, group)| GradientSync::new(model, GroupId(id as u32), group)).collect(),
             inbox: Inbox::default(),
             outbox: Outbox::new(program, rank),
@@ -211,7 +212,7 @@ impl<C: Communicator> RankState<C> {
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
     fn execute(&mut self, action: Action) -> Result<Duration, Fault> {
         match action {
-            Action::Load { micro_batch, .. } => self.load(micro_batch),
+            Action::Load { micro_batch, .. } => self.load(micro_batch)?,
             Action::Forward { micro_batch, .. } => self.forward(micro_batch)?,
             Action::Backward { micro_batch, .. } => self.backward(micro_batch)?,
             Action::Send { message } => self.send(message)?,
@@ -226,18 +227,15 @@ impl<C: Communicator> RankState<C> {
         Ok(Duration::ZERO)
     }
 
-    fn load(&mut self, micro_batch: u64) {
-        let program = &self.shared.program;
-        let first = self.first_position(micro_batch);
-        let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &self.loaded);
+    /// Takes what the loader has made; it follows the same list. Its span is what is left of loading: the time for which
+    /// the rank could not go on without it.
+    fn load(&mut self, micro_batch: u64) -> Result<(), Fault> {
+        let values = self.loader.next().map_err(RuntimeError::from)?;
+        for (_, tensor) in &values {
+            memory::adopt(tensor.bytes());
+        }
         self.put(Direction::Activation, micro_batch, values);
-    }
-
-    /// Where a micro-batch begins in the global batch.
-    fn first_position(&self, micro_batch: u64) -> u64 {
-        let program = &self.shared.program;
-        let replica = program.ranks[self.rank.index()].replica as u64;
-        (replica * program.micro_batches + micro_batch) * program.micro_batch_size
+        Ok(())
     }
 
     fn put(&mut self, direction: Direction, micro_batch: u64, values: Values) {
@@ -247,7 +245,8 @@ impl<C: Communicator> RankState<C> {
 
     fn forward(&mut self, micro_batch: u64) -> Result<(), Fault> {
         let inputs = self.inbox.take(Direction::Activation, micro_batch);
-        let first = self.step * self.shared.batches.global_batch() + self.first_position(micro_batch);
+        let position = first_position(&self.shared.program, self.rank, micro_batch);
+        let first = self.shared.batches.first_sample(self.step) + position;
         self.runner.set_samples(micro_batch, self.shared.seed, first);
         let outputs = if self.infers {
             self.runner.infer(micro_batch, inputs)?
@@ -314,6 +313,29 @@ impl<C: Communicator> RankState<C> {
     pub(super) fn parameters(&self) -> RankTensors {
         self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect()
     }
+}
+
+/// Where a micro-batch of a rank begins in the global batch.
+fn first_position(program: &Program, rank: Rank, micro_batch: u64) -> u64 {
+    let replica = program.ranks[rank.index()].replica as u64;
+    (replica * program.micro_batches + micro_batch) * program.micro_batch_size
+}
+
+/// What a rank loads in a step, in the order of its list.
+fn loads(shared: &Shared, list: &RankProgram) -> Vec<Part> {
+    let (model, program) = (&shared.model, &shared.program);
+    let part = |action| match action {
+        Action::Load { micro_batch, segment } => {
+            let inputs = program.segment(segment).inputs.iter().copied();
+            Some(Part {
+                first_position: first_position(program, list.rank, micro_batch),
+                count: program.micro_batch_size,
+                wanted: inputs.filter(|value| model.value(*value).producer.is_none()).collect(),
+            })
+        }
+        _ => None,
+    };
+    list.instructions.iter().filter_map(|instruction| part(instruction.action)).collect()
 }
 
 /// The segment that a rank executes; a rank holds one.

@@ -166,7 +166,7 @@ pub(crate) fn reference(subject: &Subject, rule: Optimizer, steps: u64) -> Refer
         .expect("the model's own shapes");
     let (mut losses, mut first_gradients) = (Vec::new(), RankTensors::new());
     for step in 0..steps {
-        let batch = subject.batches.inputs(step, 0, GLOBAL_BATCH, &inputs);
+        let batch = subject.batches.inputs(step, 0, GLOBAL_BATCH, &inputs).expect("a text in memory");
         runner.forward(0, batch).expect("forward");
         losses.push(f64::from(runner.loss(0).expect("a training graph")));
         runner.backward(0, Vec::new(), 1.0).expect("backward");

@@ -16,6 +16,7 @@ use cutplane_runtime::init::InitialWeights;
 use cutplane_units::{Bytes, Nanos};
 use serde_json::json;
 
+use crate::data::FormatArgs;
 use crate::local::{LocalArgs, TransferChoice};
 use crate::{context, local, output, progress};
 
@@ -25,10 +26,12 @@ const SYNTHETIC: &str = "synthetic";
 /// What the model is trained on, and from which start.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataArgs {
-    /// Text to train on, or `synthetic` for samples made up from the seed [default: a public-domain text inside the tool;
-    /// made-up samples for models that read no text].
+    /// A text, a file of tokens or a set of pictures to train on, or `synthetic` for samples made up from the seed
+    /// [default: a public-domain text inside the tool; made-up samples for models that read no text].
     #[arg(long = "data", value_name = "FILE")]
     text: Option<PathBuf>,
+    #[command(flatten)]
+    format: FormatArgs,
     /// A Hugging Face tokenizer.json [default: one token a byte].
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -47,6 +50,9 @@ impl DataArgs {
         let made_up = || Ok(Batches::synthetic(model, global_batch, self.seed)?);
         if self.text.as_deref() == Some(Path::new(SYNTHETIC)) {
             return made_up();
+        }
+        if let Some(batches) = self.format.batches(self.text.as_deref(), model, global_batch, self.seed)? {
+            return Ok(batches);
         }
         let text = match (&self.text, &self.tokenizer) {
             (Some(path), tokenizer) => TextData::from_file(path, tokenizer.as_deref())?,
@@ -202,6 +208,7 @@ mod tests {
         };
         let data = |text: Option<&str>| DataArgs {
             text: text.map(PathBuf::from),
+            format: FormatArgs::default(),
             tokenizer: None,
             learning_rate: 1e-3,
             seed: 1,
