@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{cores, model, plan};
-use cutplane_plan::{Plan, PlanFileError, PlanViolation, Schedule, read_plan, write_plan};
+use cutplane_plan::{PLAN_VERSION, Plan, PlanFileError, PlanViolation, Schedule, read_plan, write_plan};
 
 fn example() -> Plan {
     plan(&model(true), &cores(2, 1.0), &[0..2, 2..4], 1, Schedule::OneFOneB, 4)

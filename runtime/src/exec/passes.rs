@@ -14,8 +14,14 @@ impl<C: Communicator> RankState<C> {
         let (program, model) = (&self.shared.program, &self.shared.model);
         let first = self.first_position(micro_batch);
         let inputs = program.segment(segment).inputs.iter().copied();
-        let loaded: Vec<_> = inputs.filter(|value| model.value(*value).producer.is_none()).collect();
-        let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &loaded);
+        // By the ids that the model's own graph has for them.
+        let origin = |value| self.shared.local.as_ref().map_or(Some(value), |local| local.input_origin(value));
+        let loaded = inputs.filter(|value| model.value(*value).producer.is_none());
+        let loaded: Vec<_> = loaded.filter_map(|value| Some((origin(value)?, value))).collect();
+        let wanted: Vec<_> = loaded.iter().map(|(whole, _)| *whole).collect();
+        let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &wanted);
+        let here = |whole| loaded.iter().find(|(origin, _)| *origin == whole).map(|(_, value)| *value);
+        let values = values.into_iter().filter_map(|(whole, tensor)| Some((here(whole)?, tensor))).collect();
         self.store.load(micro_batch, segment, values);
     }
 
