@@ -23,6 +23,7 @@
 //! gradient is scaled by 1 / (micro-batches x replicas), so that the gradients accumulated over micro-batches and summed
 //! over a group are those of the mean over the global batch.
 
+mod exchange;
 mod links;
 mod options;
 mod passes;

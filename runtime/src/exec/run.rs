@@ -54,8 +54,12 @@ impl Run {
         let roads = Roads { backends, transfers: options.transfers };
         let (seed, optimizer, timing) = (options.seed, options.optimizer, options.timing);
         let weights = options.weights.clone();
+        let local = program.local(&model)?;
+        let (whole, model) = (model.clone(), local.as_ref().map_or(model, |local| Arc::new(local.graph().clone())));
+        let program_of_ranks = program.clone();
         let shared =
-            Arc::new(Shared { model, program: program.clone(), batches, roads, optimizer, seed, weights, timing });
+            Shared { model, whole, local, program: program_of_ranks, batches, roads, optimizer, seed, weights, timing };
+        let shared = Arc::new(shared);
         let (answers, replies) = channel();
         let (mut commands, mut threads) = (Vec::new(), Vec::new());
         for (rank, comm) in world.into_iter().enumerate() {
@@ -139,7 +143,8 @@ impl Run {
         Ok((report, gradients.into_iter().map(Option::unwrap_or_default).collect()))
     }
 
-    /// The weights of each rank.
+    /// The weights of each rank, in the shapes that it holds them in; [`cutplane_graph::LocalGraph::slice_param`] says which
+    /// part of a parameter a rank of a tensor axis has.
     ///
     /// # Errors
     /// [`RuntimeError::Rank`] when the run is over.

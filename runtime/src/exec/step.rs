@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{ModelGraph, ParamId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpKind, ParamId, ValueId};
 use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
@@ -20,7 +20,7 @@ use crate::data::{Batches, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
 use crate::memory::RankMemory;
-use crate::ops::Loss;
+use crate::ops::{Loss, TablePart};
 use crate::optimizer::{LossScale, OptimizerSettings};
 use crate::segment::{Keeping, SegmentRunner};
 use crate::tensor::HostTensor;
@@ -31,7 +31,12 @@ pub type RankTensors = BTreeMap<ParamId, HostTensor>;
 /// What all ranks of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The graph that the program's segments refer to.
     pub(super) model: Arc<ModelGraph>,
+    /// The model, whole.
+    pub(super) whole: Arc<ModelGraph>,
+    /// How the one is made of the other, where operators are split over a tensor axis.
+    pub(super) local: Option<LocalGraph>,
     pub(super) program: Arc<Program>,
     pub(super) batches: Arc<Batches>,
     pub(super) roads: Roads,
@@ -39,6 +44,33 @@ pub(super) struct Shared {
     pub(super) seed: u64,
     pub(super) weights: InitialWeights,
     pub(super) timing: Timing,
+}
+
+impl Shared {
+    /// The place of a rank on its tensor axis.
+    fn place(&self, rank: Rank) -> usize {
+        rank.index() % self.program.tensor_degree()
+    }
+
+    /// What a rank holds of a parameter at the start.
+    fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
+        let whole = self.weights.of(self.whole.param(param), self.seed)?;
+        let (Some(local), Some(numbers)) = (&self.local, whole.as_f32()) else { return Ok(whole) };
+        let own = local.slice_param(param, self.place(rank) as u64, numbers);
+        let shape: Vec<usize> = self.model.param(param).shape.iter().map(|dim| *dim as usize).collect();
+        Ok(HostTensor::f32(shape, own))
+    }
+
+    /// The first row and the whole length of the tables of which a rank holds a part, by the value that they give.
+    fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
+        let Some(local) = &self.local else { return BTreeMap::new() };
+        let split = self.model.op_ids().filter(|op| local.splits_table(*op)).map(|op| self.model.op(op));
+        let part = |op: &cutplane_graph::Op| {
+            let rows = self.model.param(op.params[0]).shape[0] as usize;
+            (op.output, TablePart { first: rows * self.place(rank), whole: rows * self.program.tensor_degree() })
+        };
+        split.map(part).collect()
+    }
 }
 
 /// Why an instruction failed.
@@ -203,6 +235,9 @@ impl<C: Communicator> RankState<C> {
 
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
     fn execute(&mut self, action: Action) -> Result<Duration, Fault> {
+        if let Action::Exchange { micro_batch, segment, direction, .. } = action {
+            return self.exchange(micro_batch, segment, direction);
+        }
         if let Some(group) = action.collective() {
             let sync = &self.syncs[group.index()];
             return Ok(sync.run(action, &self.comm, &self.shared.roads, &mut self.runner)?);
@@ -267,14 +302,16 @@ impl<C: Communicator> RankState<C> {
 /// The segments of a rank with their weights on its device.
 fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
     let (model, program) = (&shared.model, &shared.program);
+    let computes =
+        |id: &SegmentId| program.segment(*id).ops.iter().any(|op| !matches!(model.op(*op).kind, OpKind::Exchange(_)));
     let segments: BTreeMap<_, _> =
-        program.segments_of(rank).into_iter().map(|id| (id, program.segment(id).clone())).collect();
+        program.segments_of(rank).into_iter().filter(computes).map(|id| (id, program.segment(id).clone())).collect();
     if segments.is_empty() {
         return Err(Fault::Program(format!("{rank} has nothing to compute")));
     }
     let failed = Cell::new(None);
     let weights = |param| {
-        shared.weights.of(model.param(param), shared.seed).unwrap_or_else(|error| {
+        shared.initial(param, rank).unwrap_or_else(|error| {
             failed.set(Some(error));
             HostTensor::f32(Vec::new(), Vec::new())
         })
@@ -287,6 +324,7 @@ fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
     }
     let mut runner = runner?;
     runner.freeze(&program.frozen);
+    runner.set_tables(shared.tables(rank));
     Ok(runner)
 }
 
