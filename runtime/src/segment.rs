@@ -2,6 +2,7 @@
 
 mod live;
 mod slot;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,19 +3,24 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{ModelGraph, ParamId};
 use cutplane_plan::{Action, Direction, GroupId, InstructionId, MessageId, Program, Rank, RankProgram, SegmentId};
 use thiserror::Error;
 
+use super::loading::{first_position, loads};
+use super::options::{Rehearsal, RehearsedFailure};
 use super::outbox::{Inbox, Outbox, Values};
+use super::save::{first_step, first_weight, loss_scale, restore};
 use super::sync::GradientSync;
 use super::timing::Timing;
 use super::transfer::{Roads, hand_over, take};
 use crate::backend::{Backend, Residence};
+use crate::checkpoint::Checkpoint;
 use crate::comm::{CommError, Communicator};
-use crate::data::{Batches, Part, Prefetch};
+use crate::data::{Batches, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
 use crate::memory::{self, RankMemory};
@@ -37,6 +42,12 @@ pub(super) struct Shared {
     pub(super) optimizer: OptimizerSettings,
     pub(super) seed: u64,
     pub(super) weights: InitialWeights,
+    pub(super) resume: Option<Arc<Checkpoint>>,
+    pub(super) rehearsal: Option<Rehearsal>,
+    /// How long a rank waits for another.
+    pub(super) patience: Duration,
+    /// By rank, the place in its list of the instruction that it executes, plus one; zero between steps.
+    pub(super) progress: Vec<AtomicUsize>,
     pub(super) timing: Timing,
 }
 
@@ -49,6 +60,8 @@ pub(super) enum Fault {
     Runtime(#[from] RuntimeError),
     #[error("{0}")]
     Program(String),
+    #[error("panicked: {0}")]
+    Panic(String),
 }
 
 /// An executed instruction, in time since the rank's own start of the step.
@@ -94,6 +107,8 @@ pub(super) struct RankState<C> {
     infers: bool,
     loss_scale: Option<LossScale>,
     skipped: bool,
+    /// Whether what this rank sends is lost, on purpose.
+    mute: bool,
     collected: Option<RankTensors>,
     /// The place in the list of the instruction that is being executed.
     pub(super) at: Option<usize>,
@@ -110,7 +125,7 @@ impl<C: Communicator> RankState<C> {
         let facts = program.segment(segment).clone();
         let failed = Cell::new(None);
         let weights = |param| {
-            shared.weights.of(model.param(param), shared.seed).unwrap_or_else(|error| {
+            first_weight(&shared, param).unwrap_or_else(|error| {
                 failed.set(Some(error));
                 HostTensor::f32(Vec::new(), Vec::new())
             })
@@ -121,9 +136,12 @@ impl<C: Communicator> RankState<C> {
         if let Some(error) = failed.take() {
             return Err(error.into());
         }
-        let runner = runner?;
+        let mut runner = runner?;
+        if let Some(checkpoint) = &shared.resume {
+            restore(&shared, checkpoint, &mut runner)?;
+        }
         backend.sync()?;
-        let loader = Prefetch::start(shared.batches.clone(), loads(&shared, list), 0)
+        let loader = Prefetch::start(shared.batches.clone(), loads(&shared, list), first_step(&shared))
             .map_err(|error| RuntimeError::Thread { rank: rank.index(), problem: error.to_string() })?;
         let groups = program.groups.iter().enumerate();
         Ok(Self {
@@ -138,13 +156,26 @@ impl<C: Communicator> RankState<C> {
             step: 0,
             losses: Vec::new(),
             infers: !list.instructions.iter().any(|instruction| matches!(instruction.action, Action::Backward { .. })),
-            loss_scale: LossScale::of(program.precision),
+            loss_scale: loss_scale(&shared),
             skipped: false,
+            mute: false,
             collected: None,
             at: None,
             comm,
             shared,
         })
+    }
+
+    pub(super) fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    pub(super) fn runner(&self) -> &SegmentRunner {
+        &self.runner
+    }
+
+    pub(super) fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
     }
 
     fn backend(&self) -> &Backend {
@@ -180,6 +211,10 @@ impl<C: Communicator> RankState<C> {
         let mut start = Duration::ZERO;
         for (index, instruction) in instructions.iter().enumerate() {
             self.at = Some(index);
+            self.shared.progress[self.rank.index()].store(index + 1, Ordering::Relaxed);
+            if index == instructions.len() / 2 {
+                self.rehearse()?;
+            }
             let waited = self.execute(instruction.action)?;
             // What the device still does counts for the step, and for the instruction where spans are asked for.
             if shared.timing == Timing::Instruction || index + 1 == instructions.len() {
@@ -190,6 +225,7 @@ impl<C: Communicator> RankState<C> {
             start = end;
         }
         self.at = None;
+        self.shared.progress[self.rank.index()].store(0, Ordering::Relaxed);
         let losses = std::mem::take(&mut self.losses);
         let pool = self.pool();
         Ok(RankStep {
@@ -269,9 +305,27 @@ impl<C: Communicator> RankState<C> {
         Ok(())
     }
 
+    /// Fails, if this rank is to fail in this step.
+    fn rehearse(&mut self) -> Result<(), Fault> {
+        let mine = |rehearsal: &Rehearsal| rehearsal.rank == self.rank && rehearsal.step == self.step;
+        match self.shared.rehearsal.filter(mine).map(|rehearsal| rehearsal.failure) {
+            None => {}
+            Some(RehearsedFailure::Mute) => self.mute = true,
+            Some(RehearsedFailure::Panic) => return Err(Fault::Panic("rehearsed".to_owned())),
+            Some(RehearsedFailure::Hang) => {
+                std::thread::sleep(self.shared.patience * 4 + Duration::from_secs(10));
+                return Err(Fault::Panic("rehearsed, after a pause".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     fn send(&mut self, id: MessageId) -> Result<(), Fault> {
         let message = self.shared.program.message(id);
         let payload = self.outbox.take(message)?;
+        if self.mute {
+            return Ok(());
+        }
         Ok(hand_over(&self.comm, &self.shared.roads, message.to, u64::from(id.0), payload)?)
     }
 
@@ -313,29 +367,6 @@ impl<C: Communicator> RankState<C> {
     pub(super) fn parameters(&self) -> RankTensors {
         self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect()
     }
-}
-
-/// Where a micro-batch of a rank begins in the global batch.
-fn first_position(program: &Program, rank: Rank, micro_batch: u64) -> u64 {
-    let replica = program.ranks[rank.index()].replica as u64;
-    (replica * program.micro_batches + micro_batch) * program.micro_batch_size
-}
-
-/// What a rank loads in a step, in the order of its list.
-fn loads(shared: &Shared, list: &RankProgram) -> Vec<Part> {
-    let (model, program) = (&shared.model, &shared.program);
-    let part = |action| match action {
-        Action::Load { micro_batch, segment } => {
-            let inputs = program.segment(segment).inputs.iter().copied();
-            Some(Part {
-                first_position: first_position(program, list.rank, micro_batch),
-                count: program.micro_batch_size,
-                wanted: inputs.filter(|value| model.value(*value).producer.is_none()).collect(),
-            })
-        }
-        _ => None,
-    };
-    list.instructions.iter().filter_map(|instruction| part(instruction.action)).collect()
 }
 
 /// The segment that a rank executes; a rank holds one.

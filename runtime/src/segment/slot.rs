@@ -82,6 +82,36 @@ impl Slot {
         Self { shape, weight, gradient: None, state }
     }
 
+    /// Whether the optimizer keeps anything of the parameter.
+    pub(crate) fn has_moments(&self) -> bool {
+        match &self.state {
+            State::Host(state) => state.moments().is_some(),
+            State::Device(state) => state.moments().is_some(),
+        }
+    }
+
+    /// The means of gradients and of squared gradients that the optimizer keeps.
+    pub(crate) fn moments(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        match &self.state {
+            State::Host(state) => state.moments().map(|[mean, square]| (mean.to_vec(), square.to_vec())),
+            State::Device(state) => {
+                state.moments().map(|[mean, square]| (numbers(mean.clone()), numbers(square.clone())))
+            }
+        }
+    }
+
+    /// Replaces them.
+    pub(crate) fn set_moments(&mut self, mean: Vec<f32>, square: Vec<f32>, backend: &Backend) {
+        self.state = match self.state {
+            State::Host(_) => State::Host(OptimizerState::with_moments(mean, square)),
+            State::Device(_) => {
+                let dims = matrix_dims(&self.shape);
+                let place = |data| Tensor::from_data(TensorData::new(data, dims), &backend.in_full().device());
+                State::Device(DeviceState::with_moments(place(mean), place(square)))
+            }
+        };
+    }
+
     /// Size of the parameter in f32, bytes.
     pub(crate) fn bytes(&self) -> i64 {
         self.shape.iter().product::<usize>() as i64 * 4

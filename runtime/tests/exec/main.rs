@@ -10,4 +10,5 @@ mod equality;
 mod failures;
 mod families;
 mod plans;
+mod resume;
 mod timelines;
