@@ -52,6 +52,7 @@ enum Verb {
     Simulate(verbs::simulate::Simulate),
     Score(verbs::score::Score),
     Calibrate(verbs::calibrate::Calibrate),
+    Experiments(verbs::experiments::Experiments),
     #[cfg(feature = "runtime")]
     Run(verbs::run::Run),
     #[cfg(feature = "runtime")]
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Simulate(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Calibrate(verb) => verb.run(),
+        Verb::Experiments(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Run(verb) => verb.run(),
         #[cfg(feature = "runtime")]

@@ -45,7 +45,7 @@ index! {
     MessageId, "message "
 }
 index! {
-    /// A group of ranks that hold copies of the same parameters.
+    /// A collective of a program: a group of ranks and what they exchange.
     GroupId, "group "
 }
 
@@ -53,7 +53,7 @@ index! {
 /// boundary: gradients of the outputs in, gradients of the inputs out, parameter gradients accumulated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// The pipeline stage that it belongs to.
+    /// The pipeline rank that runs it: its stage, or of interleaved stages the first on the same devices.
     pub stage: usize,
     /// Its operators, in topological order.
     pub ops: Vec<OpId>,
@@ -66,7 +66,7 @@ pub struct Segment {
 }
 
 /// What a message carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Activations, down the pipeline.
@@ -92,8 +92,8 @@ pub struct Message {
     pub bytes: Bytes,
 }
 
-/// Ranks that sum the gradients of the parameters which they all hold: replicas of a stage, and stages that share a
-/// tied parameter.
+/// Ranks that exchange the gradients or the values of the parameters which they all hold: replicas of a stage, and stages
+/// that share a tied parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SyncGroup {
     /// Its ranks, ascending.
@@ -102,6 +102,36 @@ pub struct SyncGroup {
     pub params: Vec<ParamId>,
     /// Total size of their gradients.
     pub bytes: Bytes,
+    /// Who updates them.
+    #[serde(default)]
+    pub ownership: Ownership,
+}
+
+/// Which of the ranks that hold a parameter update it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ownership {
+    /// All of them, alike.
+    #[default]
+    Everybody,
+    /// Each its share: [`SyncGroup::share`].
+    Shares,
+    /// One of them: [`SyncGroup::server`].
+    Server,
+}
+
+impl SyncGroup {
+    /// Which numbers the rank at `position` of the group owns, of `elements` numbers laid end to end: parts of equal length,
+    /// the last ones shorter or empty.
+    pub fn share(&self, position: usize, elements: usize) -> std::ops::Range<usize> {
+        let part = elements.div_ceil(self.ranks.len().max(1));
+        (position * part).min(elements)..((position + 1) * part).min(elements)
+    }
+
+    /// The rank that serves group number `id`: servers take turns, so that the load is spread.
+    pub fn server(&self, id: GroupId) -> Rank {
+        self.ranks[id.index() % self.ranks.len()]
+    }
 }
 
 /// What an instruction does.
@@ -130,6 +160,27 @@ pub enum Action {
         /// Which segment.
         segment: SegmentId,
     },
+    /// Runs the forward pass of a micro-batch again, from the inputs that were kept, for the backward pass that follows.
+    Recompute {
+        /// Which micro-batch.
+        micro_batch: u64,
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// The part of a backward pass that gives the gradients of the segment's inputs.
+    BackwardInput {
+        /// Which micro-batch.
+        micro_batch: u64,
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// The rest of that backward pass: gradients of weights.
+    BackwardWeight {
+        /// Which micro-batch.
+        micro_batch: u64,
+        /// Which segment.
+        segment: SegmentId,
+    },
     /// Hands a message to the network; does not wait for the receiver.
     Send {
         /// Which message.
@@ -145,7 +196,32 @@ pub enum Action {
         /// Which group.
         group: GroupId,
     },
-    /// Updates all parameters of the rank from their gradients.
+    /// Sums gradients over a group; every rank ends with its share of the sum.
+    ReduceScatter {
+        /// Which group.
+        group: GroupId,
+    },
+    /// Gathers parameters, of which every rank has its share.
+    AllGather {
+        /// Which group.
+        group: GroupId,
+    },
+    /// Sums gradients over a group; its server ends with the sum.
+    Reduce {
+        /// Which group.
+        group: GroupId,
+    },
+    /// The server of a group gives all others its parameters.
+    Broadcast {
+        /// Which group.
+        group: GroupId,
+    },
+    /// Forgets gathered parameters but for the rank's share.
+    Release {
+        /// Which group.
+        group: GroupId,
+    },
+    /// Updates all parameters that the rank owns from their gradients.
     OptimizerStep,
 }
 
@@ -153,9 +229,37 @@ impl Action {
     /// The micro-batch that a pass or load works on; messages carry theirs in [`Message::micro_batch`].
     pub const fn micro_batch(self) -> Option<u64> {
         match self {
-            Self::Load { micro_batch, .. } | Self::Forward { micro_batch, .. } | Self::Backward { micro_batch, .. } => {
-                Some(micro_batch)
-            }
+            Self::Load { micro_batch, .. }
+            | Self::Forward { micro_batch, .. }
+            | Self::Backward { micro_batch, .. }
+            | Self::Recompute { micro_batch, .. }
+            | Self::BackwardInput { micro_batch, .. }
+            | Self::BackwardWeight { micro_batch, .. } => Some(micro_batch),
+            _ => None,
+        }
+    }
+
+    /// The segment that a pass or load works on.
+    pub const fn segment(self) -> Option<SegmentId> {
+        match self {
+            Self::Load { segment, .. }
+            | Self::Forward { segment, .. }
+            | Self::Backward { segment, .. }
+            | Self::Recompute { segment, .. }
+            | Self::BackwardInput { segment, .. }
+            | Self::BackwardWeight { segment, .. } => Some(segment),
+            _ => None,
+        }
+    }
+
+    /// The group whose ranks all meet in this action.
+    pub const fn collective(self) -> Option<GroupId> {
+        match self {
+            Self::AllReduce { group }
+            | Self::ReduceScatter { group }
+            | Self::AllGather { group }
+            | Self::Reduce { group }
+            | Self::Broadcast { group } => Some(group),
             _ => None,
         }
     }
@@ -168,7 +272,15 @@ impl Action {
             Self::Backward { .. } => "backward",
             Self::Send { .. } => "send",
             Self::Recv { .. } => "recv",
+            Self::Recompute { .. } => "recompute",
+            Self::BackwardInput { .. } => "backward-input",
+            Self::BackwardWeight { .. } => "backward-weight",
             Self::AllReduce { .. } => "all-reduce",
+            Self::ReduceScatter { .. } => "reduce-scatter",
+            Self::AllGather { .. } => "all-gather",
+            Self::Reduce { .. } => "reduce",
+            Self::Broadcast { .. } => "broadcast",
+            Self::Release { .. } => "release",
             Self::OptimizerStep => "optimizer",
         }
     }
@@ -178,7 +290,11 @@ impl Action {
         match self {
             Self::Send { .. } => Stream::Send,
             Self::Recv { .. } => Stream::Recv,
-            Self::AllReduce { .. } => Stream::Collective,
+            Self::AllReduce { .. }
+            | Self::ReduceScatter { .. }
+            | Self::AllGather { .. }
+            | Self::Reduce { .. }
+            | Self::Broadcast { .. } => Stream::Collective,
             _ => Stream::Compute,
         }
     }
@@ -217,7 +333,7 @@ pub struct RankProgram {
     pub rank: Rank,
     /// The device that it runs on.
     pub device: DeviceId,
-    /// Its pipeline stage.
+    /// Its pipeline rank: its stage, or the first of its interleaved stages.
     pub stage: usize,
     /// Its replica of the stage.
     pub replica: usize,
@@ -236,6 +352,8 @@ pub struct Program {
     pub micro_batch_size: u64,
     /// Micro-batches a replica.
     pub micro_batches: u64,
+    /// Micro-batches of a replica between two updates: all, or one of a pipeline that does not drain.
+    pub accumulated: u64,
     /// Data-parallel degree.
     pub replicas: usize,
     /// What operators compute in and messages carry; parameters, their gradients and the optimizer stay in f32.
@@ -246,6 +364,8 @@ pub struct Program {
     pub messages: Vec<Message>,
     /// All gradient groups with more than one rank.
     pub groups: Vec<SyncGroup>,
+    /// Parameters that are not trained, in id order.
+    pub frozen: Vec<ParamId>,
     /// One list a rank; index = rank.
     pub ranks: Vec<RankProgram>,
 }
@@ -264,6 +384,15 @@ impl Program {
     /// One gradient group.
     pub fn group(&self, id: GroupId) -> &SyncGroup {
         &self.groups[id.index()]
+    }
+
+    /// The segments that a rank runs, in id order.
+    pub fn segments_of(&self, rank: Rank) -> Vec<SegmentId> {
+        let instructions = &self.ranks[rank.index()].instructions;
+        let mut segments: Vec<SegmentId> = instructions.iter().filter_map(|i| i.action.segment()).collect();
+        segments.sort_unstable();
+        segments.dedup();
+        segments
     }
 
     /// Number of instructions of all ranks.

@@ -29,13 +29,13 @@
 
 mod answers;
 mod links;
-mod loading;
 mod options;
-mod outbox;
+mod passes;
 mod rank;
 mod run;
 mod save;
 mod step;
+mod store;
 mod sync;
 mod timing;
 mod transfer;

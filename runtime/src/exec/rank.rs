@@ -82,7 +82,7 @@ pub(super) fn rank_thread(
 
 fn serve(shared: Arc<Shared>, comm: InProcess, commands: Receiver<Command>, answer: &impl Fn(Result<Answer, Failure>)) {
     let (rank, program) = (comm.rank(), shared.program.clone());
-    let mut state = match caught(|| RankState::new(shared, comm)) {
+    let mut state = match caught(|| RankState::new(&shared, comm)) {
         Ok(state) => state,
         Err(fault) => return answer(Err(failure(&program, rank, None, &fault))),
     };
@@ -102,7 +102,7 @@ fn serve(shared: Arc<Shared>, comm: InProcess, commands: Receiver<Command>, answ
 fn execute(state: &mut RankState<InProcess>, command: Command) -> Result<Answer, Fault> {
     match command {
         Command::Step { number, collect_gradients } => state.run_step(number, collect_gradients).map(Answer::Step),
-        Command::Parameters => Ok(Answer::Parameters(state.parameters())),
+        Command::Parameters => state.parameters().map(Answer::Parameters),
         Command::Pieces => Ok(Answer::Pieces(state.pieces())),
         Command::Save(order) => Ok(Answer::Saved(state.save(&order))),
         Command::TrimPool => state.trim_pool().map(|()| Answer::Ready),
@@ -140,10 +140,10 @@ fn describe(program: &Program, action: Action) -> String {
     match action {
         Action::Send { message } => format!("{label} of {message} to {}", program.message(message).to),
         Action::Recv { message } => format!("{label} of {message} from {}", program.message(message).from),
-        Action::AllReduce { group } => format!("{label} of {group}"),
-        _ => match action.micro_batch() {
-            Some(micro_batch) => format!("{label} of micro-batch {micro_batch}"),
-            None => label.to_owned(),
+        _ => match (action.micro_batch(), action.collective()) {
+            (Some(micro_batch), _) => format!("{label} of micro-batch {micro_batch}"),
+            (None, Some(group)) => format!("{label} of {group}"),
+            (None, None) => label.to_owned(),
         },
     }
 }

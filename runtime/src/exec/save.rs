@@ -105,17 +105,16 @@ fn dealt(held: Vec<Vec<Piece>>) -> Vec<Vec<Piece>> {
 impl<C: Communicator> RankState<C> {
     /// What this rank could save.
     pub(super) fn pieces(&self) -> Vec<Piece> {
-        self.runner().pieces()
+        self.runner.pieces()
     }
 
     /// Writes what this rank is to save.
     pub(super) fn save(&self, order: &SaveOrder) -> Result<SavedRank, CheckpointError> {
-        let (runner, rank) = (self.runner(), self.rank());
-        let tensors = runner.export(&order.pieces[rank.index()]);
+        let tensors = self.runner.export(&order.pieces[self.rank.index()]);
         Ok(SavedRank {
-            file: order.writer.write_shard(order.step, rank.0, tensors)?,
-            optimizer_steps: runner.optimizer_steps(),
-            loss_scale: self.loss_scale(),
+            file: order.writer.write_shard(order.step, self.rank.0, tensors)?,
+            optimizer_steps: self.runner.optimizer_steps(),
+            loss_scale: self.loss_scale,
         })
     }
 }

@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{ModelGraph, ParamId};
-use cutplane_plan::{Action, Direction, GroupId, InstructionId, MessageId, Program, Rank, RankProgram, SegmentId};
+use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
-use super::loading::{first_position, loads};
-use super::options::{Rehearsal, RehearsedFailure};
-use super::outbox::{Inbox, Outbox, Values};
+use super::options::Rehearsal;
+use super::passes::loads;
 use super::save::{first_step, first_weight, loss_scale, restore};
+use super::store::Store;
 use super::sync::GradientSync;
 use super::timing::Timing;
-use super::transfer::{Roads, hand_over, take};
+use super::transfer::Roads;
 use crate::backend::{Backend, Residence};
 use crate::checkpoint::Checkpoint;
 use crate::comm::{CommError, Communicator};
 use crate::data::{Batches, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
-use crate::memory::{self, RankMemory};
+use crate::memory::RankMemory;
 use crate::ops::Loss;
 use crate::optimizer::{LossScale, OptimizerSettings};
-use crate::segment::SegmentRunner;
+use crate::segment::{Keeping, SegmentRunner};
 use crate::tensor::HostTensor;
 
 /// Tensors of one rank by parameter: weights or gradients.
@@ -91,94 +91,73 @@ pub(super) struct RankStep {
 
 /// The state of a rank between instructions.
 pub(super) struct RankState<C> {
-    shared: Arc<Shared>,
-    rank: Rank,
-    comm: C,
+    pub(super) shared: Arc<Shared>,
+    pub(super) rank: Rank,
+    pub(super) comm: C,
     memory: Option<RankMemory>,
-    runner: SegmentRunner,
-    loader: Prefetch,
+    pub(super) runner: SegmentRunner,
+    pub(super) loader: Prefetch,
     syncs: Vec<GradientSync>,
-    inbox: Inbox,
-    outbox: Outbox,
+    pub(super) store: Store,
+    /// What the forward pass of each segment leaves behind.
+    pub(super) keeping: BTreeMap<SegmentId, Keeping>,
     everybody: Vec<Rank>,
-    step: u64,
-    losses: Vec<(u64, Loss)>,
-    /// Whether the rank runs forward only: nothing is kept for a backward pass.
-    infers: bool,
-    loss_scale: Option<LossScale>,
+    pub(super) step: u64,
+    pub(super) losses: Vec<(u64, Loss)>,
+    /// Whether the program updates parameters; it is inference otherwise.
+    pub(super) trains: bool,
+    pub(super) loss_scale: Option<LossScale>,
     skipped: bool,
     /// Whether what this rank sends is lost, on purpose.
-    mute: bool,
+    pub(super) mute: bool,
     collected: Option<RankTensors>,
     /// The place in the list of the instruction that is being executed.
     pub(super) at: Option<usize>,
 }
 
 impl<C: Communicator> RankState<C> {
-    /// Builds the segment of `rank` on the calling thread, so that its memory is that thread's.
-    pub(super) fn new(shared: Arc<Shared>, comm: C) -> Result<Self, Fault> {
+    /// Builds the segments of `rank` on the calling thread, so that its memory is that thread's.
+    pub(super) fn new(shared: &Arc<Shared>, comm: C) -> Result<Self, Fault> {
         let memory = RankMemory::enter();
         let rank = comm.rank();
         let (model, program) = (&shared.model, &shared.program);
-        let list = &program.ranks[rank.index()];
-        let segment = only_segment(list)?;
-        let facts = program.segment(segment).clone();
-        let failed = Cell::new(None);
-        let weights = |param| {
-            first_weight(&shared, param).unwrap_or_else(|error| {
-                failed.set(Some(error));
-                HostTensor::f32(Vec::new(), Vec::new())
-            })
-        };
-        let backend = &shared.roads.backends[rank.index()];
-        let runner = SegmentRunner::new(model.clone(), facts, backend, &weights, shared.optimizer);
-        // A weight that cannot be loaded is the cause of whatever the runner says about its stand-in.
-        if let Some(error) = failed.take() {
-            return Err(error.into());
-        }
-        let mut runner = runner?;
-        if let Some(checkpoint) = &shared.resume {
-            restore(&shared, checkpoint, &mut runner)?;
-        }
-        backend.sync()?;
-        let loader = Prefetch::start(shared.batches.clone(), loads(&shared, list), first_step(&shared))
+        let runner = runner(shared, rank)?;
+        let loader = Prefetch::start(shared.batches.clone(), loads(shared, rank), first_step(shared))
             .map_err(|error| RuntimeError::Thread { rank: rank.index(), problem: error.to_string() })?;
         let groups = program.groups.iter().enumerate();
-        Ok(Self {
+        let actions = || program.ranks[rank.index()].instructions.iter().map(|instruction| instruction.action);
+        let mut state = Self {
             rank,
             memory,
             runner,
             loader,
             syncs: groups.map(|(id, group)| GradientSync::new(model, GroupId(id as u32), group)).collect(),
-            inbox: Inbox::default(),
-            outbox: Outbox::new(program, rank),
+            store: Store::new(program, rank),
+            keeping: keeping(actions()),
             everybody: program.ranks.iter().map(|rank| rank.rank).collect(),
             step: 0,
             losses: Vec::new(),
-            infers: !list.instructions.iter().any(|instruction| matches!(instruction.action, Action::Backward { .. })),
-            loss_scale: loss_scale(&shared),
+            trains: actions().any(|action| action == Action::OptimizerStep),
+            loss_scale: loss_scale(shared),
             skipped: false,
             mute: false,
             collected: None,
             at: None,
             comm,
-            shared,
-        })
+            shared: shared.clone(),
+        };
+        state.syncs.iter().for_each(|sync| sync.divide(rank, &mut state.runner));
+        for group in scattered(program, rank) {
+            state.syncs[group.index()].release(&mut state.runner);
+        }
+        if let Some(checkpoint) = &shared.resume {
+            restore(shared, checkpoint, &mut state.runner)?;
+        }
+        state.backend().sync()?;
+        Ok(state)
     }
 
-    pub(super) fn rank(&self) -> Rank {
-        self.rank
-    }
-
-    pub(super) fn runner(&self) -> &SegmentRunner {
-        &self.runner
-    }
-
-    pub(super) fn loss_scale(&self) -> Option<LossScale> {
-        self.loss_scale
-    }
-
-    fn backend(&self) -> &Backend {
+    pub(super) fn backend(&self) -> &Backend {
         &self.shared.roads.backends[self.rank.index()]
     }
 
@@ -247,96 +226,25 @@ impl<C: Communicator> RankState<C> {
 
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
     fn execute(&mut self, action: Action) -> Result<Duration, Fault> {
+        if let Some(group) = action.collective() {
+            let sync = &self.syncs[group.index()];
+            return Ok(sync.run(action, &self.comm, &self.shared.roads, &mut self.runner)?);
+        }
         match action {
-            Action::Load { micro_batch, .. } => self.load(micro_batch)?,
-            Action::Forward { micro_batch, .. } => self.forward(micro_batch)?,
-            Action::Backward { micro_batch, .. } => self.backward(micro_batch)?,
+            Action::Load { micro_batch, segment } => self.load(micro_batch, segment)?,
+            Action::Forward { micro_batch, segment } => self.forward(micro_batch, segment)?,
+            Action::Recompute { micro_batch, segment } => self.runner.recompute(segment, micro_batch)?,
+            Action::Backward { micro_batch, segment } | Action::BackwardInput { micro_batch, segment } => {
+                self.backward(micro_batch, segment)?;
+            }
+            Action::BackwardWeight { micro_batch, segment } => self.runner.backward_weights(segment, micro_batch)?,
             Action::Send { message } => self.send(message)?,
             Action::Recv { message } => return self.recv(message),
-            Action::AllReduce { group } => {
-                let sync = &self.syncs[group.index()];
-                return Ok(sync.run(&self.comm, &self.shared.roads, &mut self.runner)?);
-            }
+            Action::Release { group } => self.syncs[group.index()].release(&mut self.runner),
             Action::OptimizerStep => self.optimizer_step()?,
             other => return Err(Fault::Program(format!("this runtime does not execute '{}'", other.label()))),
         }
         Ok(Duration::ZERO)
-    }
-
-    /// Takes what the loader has made; it follows the same list. Its span is what is left of loading: the time for which
-    /// the rank could not go on without it.
-    fn load(&mut self, micro_batch: u64) -> Result<(), Fault> {
-        let values = self.loader.next().map_err(RuntimeError::from)?;
-        for (_, tensor) in &values {
-            memory::adopt(tensor.bytes());
-        }
-        self.put(Direction::Activation, micro_batch, values);
-        Ok(())
-    }
-
-    fn put(&mut self, direction: Direction, micro_batch: u64, values: Values) {
-        let backend = &self.shared.roads.backends[self.rank.index()];
-        self.inbox.put(direction, micro_batch, values, backend);
-    }
-
-    fn forward(&mut self, micro_batch: u64) -> Result<(), Fault> {
-        let inputs = self.inbox.take(Direction::Activation, micro_batch);
-        let position = first_position(&self.shared.program, self.rank, micro_batch);
-        let first = self.shared.batches.first_sample(self.step) + position;
-        self.runner.set_samples(micro_batch, self.shared.seed, first);
-        let outputs = if self.infers {
-            self.runner.infer(micro_batch, inputs)?
-        } else {
-            self.runner.forward(micro_batch, inputs)?
-        };
-        self.outbox.put(Direction::Activation, micro_batch, outputs);
-        if let Some(loss) = self.runner.loss_handle(micro_batch) {
-            self.losses.push((micro_batch, loss));
-        }
-        Ok(())
-    }
-
-    fn backward(&mut self, micro_batch: u64) -> Result<(), Fault> {
-        let program = &self.shared.program;
-        let scale = (1.0 / (program.micro_batches as f64 * program.replicas as f64)) as f32;
-        let upstream = self.inbox.take(Direction::Gradient, micro_batch);
-        let gradients = self.runner.backward(micro_batch, upstream, scale)?;
-        self.outbox.put(Direction::Gradient, micro_batch, gradients);
-        Ok(())
-    }
-
-    /// Fails, if this rank is to fail in this step.
-    fn rehearse(&mut self) -> Result<(), Fault> {
-        let mine = |rehearsal: &Rehearsal| rehearsal.rank == self.rank && rehearsal.step == self.step;
-        match self.shared.rehearsal.filter(mine).map(|rehearsal| rehearsal.failure) {
-            None => {}
-            Some(RehearsedFailure::Mute) => self.mute = true,
-            Some(RehearsedFailure::Panic) => return Err(Fault::Panic("rehearsed".to_owned())),
-            Some(RehearsedFailure::Hang) => {
-                std::thread::sleep(self.shared.patience * 4 + Duration::from_secs(10));
-                return Err(Fault::Panic("rehearsed, after a pause".to_owned()));
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, id: MessageId) -> Result<(), Fault> {
-        let message = self.shared.program.message(id);
-        let payload = self.outbox.take(message)?;
-        if self.mute {
-            return Ok(());
-        }
-        Ok(hand_over(&self.comm, &self.shared.roads, message.to, u64::from(id.0), payload)?)
-    }
-
-    fn recv(&mut self, id: MessageId) -> Result<Duration, Fault> {
-        let message = self.shared.program.message(id);
-        let arrived = take(&self.comm, message.from, u64::from(id.0))?;
-        let tensors = arrived.value.into_iter().map(|tensor| tensor.arrived(self.backend()));
-        let values = message.values.iter().copied().zip(tensors).collect();
-        let (direction, micro_batch) = (message.direction, message.micro_batch);
-        self.put(direction, micro_batch, values);
-        Ok(arrived.waited)
     }
 
     fn optimizer_step(&mut self) -> Result<(), Fault> {
@@ -363,21 +271,74 @@ impl<C: Communicator> RankState<C> {
         Ok(overflow)
     }
 
-    /// The rank's weights.
-    pub(super) fn parameters(&self) -> RankTensors {
-        self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect()
+    /// The rank's weights, gathered where they lie scattered between passes.
+    pub(super) fn parameters(&mut self) -> Result<RankTensors, Fault> {
+        let shared = self.shared.clone();
+        let groups = scattered(&shared.program, self.rank);
+        for group in &groups {
+            let action = Action::AllGather { group: *group };
+            self.syncs[group.index()].run(action, &self.comm, &shared.roads, &mut self.runner)?;
+        }
+        let weights = self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect();
+        for group in groups {
+            self.syncs[group.index()].release(&mut self.runner);
+        }
+        Ok(weights)
     }
 }
 
-/// The segment that a rank executes; a rank holds one.
-fn only_segment(rank: &RankProgram) -> Result<SegmentId, Fault> {
-    let mut segments = rank.instructions.iter().filter_map(|instruction| match instruction.action {
-        Action::Forward { segment, .. } | Action::Backward { segment, .. } => Some(segment),
+/// The segments of a rank with their weights on its device.
+fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
+    let (model, program) = (&shared.model, &shared.program);
+    let segments: BTreeMap<_, _> =
+        program.segments_of(rank).into_iter().map(|id| (id, program.segment(id).clone())).collect();
+    if segments.is_empty() {
+        return Err(Fault::Program(format!("{rank} has nothing to compute")));
+    }
+    let failed = Cell::new(None);
+    let weights = |param| {
+        first_weight(shared, param).unwrap_or_else(|error| {
+            failed.set(Some(error));
+            HostTensor::f32(Vec::new(), Vec::new())
+        })
+    };
+    let backend = &shared.roads.backends[rank.index()];
+    let runner = SegmentRunner::of_segments(model.clone(), segments, backend, &weights, shared.optimizer);
+    // A weight that cannot be loaded is the cause of whatever the runner says about its stand-in.
+    if let Some(error) = failed.take() {
+        return Err(error.into());
+    }
+    let mut runner = runner?;
+    runner.freeze(&program.frozen);
+    Ok(runner)
+}
+
+/// What forward passes leave behind, from what the backward passes of a list ask for.
+fn keeping(actions: impl Iterator<Item = Action>) -> BTreeMap<SegmentId, Keeping> {
+    let mut keeping = BTreeMap::new();
+    for action in actions {
+        let Some(segment) = action.segment() else { continue };
+        let needs = match action {
+            Action::Backward { .. } => Keeping::History,
+            Action::BackwardInput { .. } => Keeping::Halves,
+            Action::Recompute { .. } => Keeping::Inputs,
+            _ => Keeping::Nothing,
+        };
+        let known = keeping.entry(segment).or_insert(needs);
+        *known = needs.max(*known);
+    }
+    keeping
+}
+
+/// The groups whose parameters a rank keeps in shares between passes.
+fn scattered(program: &Program, rank: Rank) -> Vec<GroupId> {
+    let actions = program.ranks[rank.index()].instructions.iter().map(|instruction| instruction.action);
+    let released = actions.filter_map(|action| match action {
+        Action::Release { group } => Some(group),
         _ => None,
     });
-    let first = segments.next().ok_or_else(|| Fault::Program(format!("{} has nothing to compute", rank.rank)))?;
-    match segments.find(|other| *other != first) {
-        None => Ok(first),
-        Some(other) => Err(Fault::Program(format!("{} has two segments, {first} and {other}", rank.rank))),
-    }
+    let mut groups: Vec<GroupId> = released.collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

@@ -1,10 +1,13 @@
 //! An operator at work: what the functions of every family need to run it.
 
+use std::cell::RefCell;
+
 use cutplane_graph::{ModelGraph, Op};
 
 use super::value::{Matrix, Tokens, Value, Weight};
 use crate::backend::Backend;
 use crate::error::RuntimeError;
+use crate::segment::DeferredProduct;
 
 /// Where dropout's random numbers come from: the same for a sample wherever it is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,13 +19,16 @@ pub(crate) struct Samples {
 }
 
 /// How a rank computes: where, in which numbers, on which samples, and by what the gradient of its loss is multiplied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Manner<'a> {
     pub(crate) backend: &'a Backend,
     /// Against the underflow of f16 gradients; 1 in other precisions.
     pub(crate) loss_scale: f32,
     /// The samples of a training pass; `None` in inference, where dropout does nothing.
     pub(crate) samples: Option<Samples>,
+    /// Where products of matrices put what their weight gradients will be computed from; they are computed with the rest
+    /// of the backward pass when `None`.
+    pub(crate) deferred: Option<&'a RefCell<Vec<DeferredProduct>>>,
 }
 
 /// An operator of a graph with its weights.

@@ -1,5 +1,7 @@
 //! Tables and products of matrices.
 
+use std::cell::RefCell;
+
 use burn::tensor::{Int, Tensor, TensorData, module};
 use cutplane_graph::{Dtype, MatMul, OpKind, WeightLayout};
 
@@ -7,6 +9,7 @@ use super::call::{Call, Inputs};
 use super::value::{Matrix, Tokens};
 use crate::backend::Backend;
 use crate::error::RuntimeError;
+use crate::segment::DeferredProduct;
 
 pub(super) fn run(call: &Call<'_>, mut inputs: Inputs<'_>) -> Result<Matrix, RuntimeError> {
     let (weights, backend) = (call.weights, call.backend);
@@ -25,6 +28,9 @@ pub(super) fn run(call: &Call<'_>, mut inputs: Inputs<'_>) -> Result<Matrix, Run
             let mut shape = x.shape;
             if let Some(last) = shape.last_mut() {
                 *last = *outputs as usize;
+            }
+            if let Some(products) = call.manner.deferred {
+                return Ok(Matrix { shape, rows: deferred(call, x.rows, *layout, products) });
             }
             let bias = weights.get(1).map(|bias| bias.vector());
             Matrix { shape, rows: affine(x.rows, weights[0].matrix(), *layout, bias, backend) }
@@ -78,6 +84,26 @@ pub(super) fn affine(
     // The bias is added in f32, so that its gradient is summed in f32.
     let product = module::linear(x, weight, None);
     bias.map_or(product.clone(), |bias| backend.low(backend.full(product) + bias.unsqueeze()))
+}
+
+/// `x W + bias` whose gradients of weight and bias are left for later.
+fn deferred(
+    call: &Call<'_>,
+    x: Tensor<2>,
+    layout: WeightLayout,
+    products: &RefCell<Vec<DeferredProduct>>,
+) -> Tensor<2> {
+    let weight = call.weights[0].fixed().matrix();
+    let bias = call.weights.get(1).map(|bias| bias.fixed().vector());
+    let product = affine(x.clone(), weight, layout, bias, call.backend);
+    let tap = Tensor::from_inner(product.clone().inner().zeros_like()).require_grad();
+    products.borrow_mut().push(DeferredProduct {
+        params: call.op.params.clone(),
+        layout,
+        x: x.inner(),
+        tap: tap.clone(),
+    });
+    product + tap
 }
 
 /// One product for each pair of matrices.

@@ -1,36 +1,33 @@
-//! What of a segment outlives a run: weights and what the optimizer keeps of them.
+//! What of the segments of a rank outlives a run: weights and what the optimizer keeps of them.
 
-use cutplane_graph::ParamId;
+use cutplane_graph::{Param, ParamId};
 
 use super::{SegmentRunner, Slot};
 use crate::checkpoint::{Part, Piece};
 
 impl SegmentRunner {
-    /// What there is to save, without the numbers.
+    /// What there is to save, without the numbers: of each parameter those that this rank updates.
     pub(crate) fn pieces(&self) -> Vec<Piece> {
-        let pieces = |id: &ParamId| {
+        let pieces = |(id, slot): (&ParamId, &Slot)| {
             let param = self.model.param(*id);
-            let parts: &[Part] = if self.slots.get(id).is_some_and(Slot::has_moments) {
-                &[Part::Weight, Part::Mean, Part::MeanSquare]
-            } else {
-                &[Part::Weight]
-            };
-            parts.iter().map(|part| Piece::whole(&param.name, *part, &param.shape)).collect::<Vec<_>>()
+            let parts: &[Part] =
+                if slot.has_moments() { &[Part::Weight, Part::Mean, Part::MeanSquare] } else { &[Part::Weight] };
+            parts.iter().map(|part| piece(param, *part, slot)).collect::<Vec<_>>()
         };
-        self.params().iter().flat_map(pieces).collect()
+        self.slots.iter().flat_map(pieces).filter(|piece| piece.elements() > 0).collect()
     }
 
     /// The numbers of those of [`SegmentRunner::pieces`] that are wanted.
     pub(crate) fn export(&self, wanted: &[Piece]) -> Vec<(Piece, Vec<f32>)> {
         let numbers = |piece: &Piece| {
-            let id = self.params().iter().find(|id| self.model.param(**id).name == piece.parameter)?;
-            let slot = self.slots.get(id)?;
-            let all = match piece.part {
-                Part::Weight => slot.weight.clone().into_data().convert::<f32>().try_into_vec().ok()?,
+            let held = self.slots.iter().find(|(id, _)| self.model.param(**id).name == piece.parameter);
+            let (_, slot) = held?;
+            let numbers = match piece.part {
+                Part::Weight => slot.owned_numbers(),
                 Part::Mean => slot.moments()?.0,
                 Part::MeanSquare => slot.moments()?.1,
             };
-            Some((piece.clone(), piece.cut(&all)))
+            Some((piece.clone(), numbers))
         };
         wanted.iter().filter_map(numbers).collect()
     }
@@ -40,7 +37,7 @@ impl SegmentRunner {
         self.steps
     }
 
-    /// Goes on after `steps` updates with what the optimizer then kept of each parameter.
+    /// Goes on after `steps` updates with what the optimizer then kept of each parameter, whole.
     ///
     /// # Errors
     /// Those of `moments`.
@@ -56,5 +53,13 @@ impl SegmentRunner {
             }
         }
         Ok(())
+    }
+}
+
+/// The numbers of a parameter that a rank updates.
+fn piece(param: &Param, part: Part, slot: &Slot) -> Piece {
+    match slot.owned() {
+        None => Piece::whole(&param.name, part, &param.shape),
+        Some(owned) => Piece::range(&param.name, part, param.elements(), owned.start as u64..owned.end as u64),
     }
 }

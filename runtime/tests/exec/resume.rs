@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cutplane_graph::Dtype;
-use cutplane_plan::{Optimizer, Program, Schedule};
+use cutplane_plan::{Execution, Optimizer, Program, Schedule, Synchronisation};
 use cutplane_runtime::checkpoint::{Checkpoint, CheckpointWriter};
 use cutplane_runtime::data::Batches;
 use cutplane_runtime::exec::{Run, RunOptions, Transfers};
 
+use crate::executions;
 use crate::plans::{Subject, cut, options, program, program_in, subject, twin_options};
 
 fn writer(folder: &Path) -> CheckpointWriter {
@@ -95,6 +96,47 @@ fn any_other_plan_goes_on_with_the_same_samples() {
             // As far apart as the plans are when none of them stops: rounding in another order.
             assert!((resumed - whole).abs() < 2e-5 * whole, "{} to {}: {rest:?} {all:?}", from.name, to.name);
         }
+    }
+}
+
+#[test]
+fn shares_of_the_optimizer_are_put_together_and_cut_anew() {
+    let subject = subject("gpt-nano");
+    let shared = |name, synchronisation| {
+        let execution = executions::synchronised(synchronisation);
+        executions::program(&subject, cut(name, 1, 2, 2, Schedule::OneFOneB), execution)
+    };
+    let programs = [
+        shared("zero-1", Synchronisation::Zero1),
+        shared("zero-2", Synchronisation::Zero2),
+        shared("zero-3", Synchronisation::Zero3),
+        shared("server", Synchronisation::ParameterServer),
+        program(&subject, cut("pp2", 2, 1, 2, Schedule::OneFOneB), Optimizer::AdamW),
+    ];
+    let options = options(Optimizer::AdamW);
+    for (index, from) in programs.iter().enumerate() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let all = whole(&subject, from, &options, dir.path());
+        let same = losses(&mut resumed(&subject, from, &options, dir.path()), 2);
+        assert_eq!(same[..], all[2..], "{}", from.plan_name);
+        let to = &programs[(index + 2) % programs.len()];
+        let rest = losses(&mut resumed(&subject, to, &options, dir.path()), 2);
+        for (resumed, whole) in rest.iter().zip(&all[2..]) {
+            assert!((resumed - whole).abs() < 2e-5 * whole, "{} to {}: {rest:?} {all:?}", from.plan_name, to.plan_name);
+        }
+    }
+}
+
+#[test]
+fn schedules_with_several_stages_or_updates_a_rank_go_on_to_the_last_bit() {
+    let subject = subject("gpt-nano");
+    for (stages, schedule) in [(4, Schedule::Interleaved), (2, Schedule::ZeroBubble), (2, Schedule::Asynchronous)] {
+        let plan = cut("schedule", stages, 1, 4, schedule);
+        let program = executions::program(&subject, plan, Execution::default());
+        let (dir, options) = (tempfile::tempdir().expect("a folder"), options(Optimizer::AdamW));
+        let all = whole(&subject, &program, &options, dir.path());
+        let rest = losses(&mut resumed(&subject, &program, &options, dir.path()), 2);
+        assert_eq!(rest[..], all[2..], "{schedule:?}");
     }
 }
 

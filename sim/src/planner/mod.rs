@@ -33,6 +33,7 @@ mod outcome;
 mod prices;
 mod problem;
 mod search;
+pub mod sharding;
 mod split;
 mod tables;
 mod window;

@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod diff;
 #[cfg(feature = "runtime")]
 pub(crate) mod doctor;
+pub(crate) mod experiments;
 pub(crate) mod explain;
 #[cfg(feature = "runtime")]
 pub(crate) mod gpu_check;

@@ -10,8 +10,8 @@ use cutplane_graph::{
     ModelGraphBuilder, ModelSource, NodeKind, NodeSpec, OpKind, Overrides, TensorType, WeightLayout,
 };
 use cutplane_plan::{
-    Action, ClusterRef, Instruction, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program, RankProgram,
-    Schedule, Stage, Workload,
+    Action, ClusterRef, Execution, Instruction, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program,
+    RankProgram, Schedule, Stage, Workload,
 };
 
 /// Operators `embed`, `mid`, `head`, `loss` over 4 tokens of 10 kinds, width 8; the head shares the embedding if `tied`.
@@ -91,6 +91,7 @@ pub(crate) fn plan(
         stages: stages.iter().enumerate().map(stage).collect(),
         micro_batches,
         schedule,
+        execution: Execution::default(),
         search: None,
     }
 }

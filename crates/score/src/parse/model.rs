@@ -241,7 +241,7 @@ fn stated_experts(row: &Row) -> Option<MixtureOfExperts> {
 
 /// Networks that are no plain stack of transformer layers, in one spelling.
 fn other_network(model: &str) -> Option<String> {
-    const NETWORKS: [&str; 33] = [
+    const NETWORKS: [&str; 52] = [
         "transformerxlbase",
         "transformerxllarge",
         "transformerxl",
@@ -275,8 +275,27 @@ fn other_network(model: &str) -> Option<String> {
         "tacotron2",
         "waveglow",
         "fastpitch",
+        "resnext50",
+        "wideresnet",
+        "inceptionresnet",
+        "vgg13",
+        "squeezenet",
+        "mobilenet",
+        "densenet",
+        "mnist",
+        "vitb16",
+        "vitb32",
+        "vitl16",
+        "convnext",
+        "yolo",
+        "retinanet",
+        "fasterrcnn",
+        "deeplab",
+        "dlrm",
+        "stablediffusion",
+        "deepspeech",
     ];
-    let name = canonical(model);
+    let name = canonical(model).replace("vitbasepatch", "vitb").replace("vitlargepatch", "vitl");
     let found = NETWORKS.into_iter().filter(|network| name.contains(network)).max_by_key(|network| network.len())?;
     Some(spelled(found))
 }

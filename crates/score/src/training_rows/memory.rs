@@ -1,7 +1,7 @@
 //! Memory of training steps: the row as a shape, a layout and a framework's habits, counted by
 //! [`cutplane_sim::footprint`].
 
-mod graph;
+pub(super) mod graph;
 mod habits;
 mod plan;
 mod recipe;

@@ -105,6 +105,7 @@ mod tests {
         let action = |slot| match slot {
             Slot::Forward(micro_batch) => Action::Forward { micro_batch, segment },
             Slot::Backward(micro_batch) => Action::Backward { micro_batch, segment },
+            other => unreachable!("{other:?} belongs to another schedule"),
         };
         let slots = schedule_slots(schedule, stage, 2, micro_batches).into_iter().enumerate();
         let instructions = slots

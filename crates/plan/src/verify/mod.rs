@@ -1,12 +1,15 @@
 //! The independent checker: shares no code with any searcher.
 
+mod execution;
+
 use std::collections::HashMap;
 
 use cutplane_graph::{DeviceGraph, DeviceId, ModelGraph, OpId, ParamId};
 use cutplane_units::Bytes;
 
 use crate::error::PlanViolation;
-use crate::plan::{Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Stage};
+use crate::execution::Synchronisation;
+use crate::plan::{Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Schedule, Stage};
 
 /// A program holds a few instructions for each micro-batch of each rank; this keeps a hostile file from filling memory.
 const MOST_MICRO_BATCHES: u64 = 1 << 16;
@@ -65,6 +68,7 @@ pub fn verify<'a>(
     violations.extend(op_violations);
     let (placement, device_violations) = place(plan, devices);
     violations.extend(device_violations);
+    violations.extend(execution::violations(plan, model));
     if !violations.is_empty() {
         return Err(violations);
     }
@@ -161,7 +165,8 @@ fn place(plan: &Plan, devices: &DeviceGraph) -> (Vec<Vec<DeviceId>>, Vec<PlanVio
                 Some(id) => row.push(*id),
                 None => found.push(PlanViolation::UnknownDevice { stage, device: name.clone() }),
             }
-            if let Some(first) = used.insert(name, stage) {
+            let shares = plan.schedule == Schedule::Interleaved && stage >= plan.pipeline_ranks();
+            if let Some(first) = used.insert(name, stage).filter(|_| !shares) {
                 found.push(PlanViolation::DeviceReused { device: name.clone(), first, second: stage });
             }
         }
@@ -187,8 +192,9 @@ fn device_fit_violations(
     placement: &[Vec<DeviceId>],
 ) -> Vec<PlanViolation> {
     let mut found = Vec::new();
-    for (index, (stage, row)) in plan.stages.iter().zip(placement).enumerate() {
-        let needed = state_bytes(model, stage_params(model, stage), plan.workload.optimizer);
+    let ranks = plan.pipeline_ranks();
+    for (index, row) in placement.iter().take(ranks).enumerate() {
+        let needed = certain_bytes(plan, model, plan.stages.iter().skip(index).step_by(ranks));
         for device in row.iter().map(|id| devices.device(*id)) {
             let available = device.spec.memory();
             if needed > available {
@@ -204,11 +210,28 @@ fn device_fit_violations(
     found
 }
 
-fn stage_params(model: &ModelGraph, stage: &Stage) -> Vec<ParamId> {
-    let mut params: Vec<ParamId> = stage.ops.iter().flat_map(|op| model.op(op).params.iter().copied()).collect();
+/// Bytes that a rank of these stages holds at some moment, whatever the cost model.
+fn certain_bytes<'a>(plan: &Plan, model: &ModelGraph, stages: impl Iterator<Item = &'a Stage>) -> Bytes {
+    let mut params: Vec<ParamId> =
+        stages.flat_map(|stage| stage.ops.iter()).flat_map(|op| model.op(op).params.iter().copied()).collect();
     params.sort_unstable();
     params.dedup();
-    params
+    let frozen = plan.execution.frozen_params(model);
+    let (fixed, trained): (Vec<ParamId>, Vec<ParamId>) =
+        params.into_iter().partition(|param| frozen.binary_search(param).is_ok());
+    let weights = |params: &[ParamId]| -> Bytes { params.iter().map(|param| model.param(*param).bytes()).sum() };
+    let (whole, own) = (state_bytes(model, trained.iter().copied(), plan.workload.optimizer), weights(&trained));
+    let share = |bytes: Bytes| Bytes::new(bytes.get() / plan.data_degree().max(1) as u64);
+    let optimizer = Bytes::new(whole.get() - 2 * own.get());
+    weights(&fixed)
+        + match plan.execution.synchronisation {
+            Synchronisation::AllReduce => whole,
+            Synchronisation::Zero1 => own + own + share(optimizer),
+            Synchronisation::Zero2 => own + share(own + optimizer),
+            Synchronisation::Zero3 => share(whole),
+            // A server holds the state of its groups, which may be any share of it.
+            Synchronisation::ParameterServer => own + own,
+        }
 }
 
 /// Bytes of parameters, gradients and optimizer state in f32: `4 + 4 + 4 k` a parameter, with `k` = 2 for AdamW and 0
