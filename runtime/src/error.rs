@@ -3,6 +3,7 @@
 use cutplane_graph::Dtype;
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::devices::NotReady;
 
@@ -59,6 +60,9 @@ pub enum RuntimeError {
     /// Samples that cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A checkpoint that cannot be written or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A device did not do what it was asked.
     #[error("the device failed: {problem}")]
     Device {

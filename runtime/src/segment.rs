@@ -4,6 +4,7 @@ mod deferred;
 mod live;
 mod parameters;
 mod slot;
+mod state;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use cutplane_graph::ValueId;
 use cutplane_plan::{Action, Direction, MessageId, Program, Rank, SegmentId};
 
+use super::options::{Rehearsal, RehearsedFailure};
 use super::step::{Fault, RankState, Shared};
 use super::transfer::{hand_over, take};
 use crate::comm::Communicator;
-use crate::data::Part;
+use crate::data::Portion;
 use crate::error::RuntimeError;
 use crate::memory;
 use crate::segment::Keeping;
@@ -61,9 +62,27 @@ impl<C: Communicator> RankState<C> {
         Ok(())
     }
 
+    /// Fails, if this rank is to fail in this step.
+    pub(super) fn rehearse(&mut self) -> Result<(), Fault> {
+        let mine = |rehearsal: &Rehearsal| rehearsal.rank == self.rank && rehearsal.step == self.step;
+        match self.shared.rehearsal.filter(mine).map(|rehearsal| rehearsal.failure) {
+            None => {}
+            Some(RehearsedFailure::Mute) => self.mute = true,
+            Some(RehearsedFailure::Panic) => return Err(Fault::Panic("rehearsed".to_owned())),
+            Some(RehearsedFailure::Hang) => {
+                std::thread::sleep(self.shared.patience * 4 + Duration::from_secs(10));
+                return Err(Fault::Panic("rehearsed, after a pause".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn send(&mut self, id: MessageId) -> Result<(), Fault> {
         let message = self.shared.program.message(id);
         let payload = self.store.message(message)?;
+        if self.mute {
+            return Ok(());
+        }
         Ok(hand_over(&self.comm, &self.shared.roads, message.to, u64::from(id.0), payload)?)
     }
 
@@ -88,17 +107,17 @@ fn first_position(program: &Program, rank: Rank, micro_batch: u64) -> u64 {
 }
 
 /// What a rank loads in a step, in the order of its list.
-pub(super) fn loads(shared: &Shared, rank: Rank) -> Vec<Part> {
+pub(super) fn loads(shared: &Shared, rank: Rank) -> Vec<Portion> {
     let program = &shared.program;
-    let part = |action| match action {
-        Action::Load { micro_batch, segment } => Some(Part {
+    let portion = |action| match action {
+        Action::Load { micro_batch, segment } => Some(Portion {
             first_position: first_position(program, rank, micro_batch),
             count: program.micro_batch_size,
             wanted: loaded(shared, segment).into_iter().map(|(whole, _)| whole).collect(),
         }),
         _ => None,
     };
-    program.ranks[rank.index()].instructions.iter().filter_map(|instruction| part(instruction.action)).collect()
+    program.ranks[rank.index()].instructions.iter().filter_map(|instruction| portion(instruction.action)).collect()
 }
 
 /// The inputs of the model that a segment takes, by the ids that the model's own graph has for them and by those of the
