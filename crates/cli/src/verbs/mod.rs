@@ -18,4 +18,5 @@ pub(crate) mod profile;
 #[cfg(feature = "runtime")]
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod shard;
 pub(crate) mod simulate;
