@@ -1,4 +1,4 @@
-//! Growth curves of the search of layouts: the acceptance cases, devices, layers.
+//! Growth curves of the search of layouts: the acceptance cases, devices, layers, devices of two classes.
 
 use std::hint::black_box;
 
@@ -9,6 +9,7 @@ use cutplane_sim::estimate::{AttentionKernel, FoldedModel, Precision, Stack};
 use cutplane_sim::footprint::Keeping;
 use cutplane_sim::kernel::GpuModel;
 use cutplane_sim::network::Fabric;
+use cutplane_sim::planner::layouts::mixed::{self, Joint, MixedClass, MixedProblem};
 use cutplane_sim::planner::layouts::{LayoutBudget, LayoutProblem, Objective, Pins, search};
 
 struct Setting {
@@ -86,6 +87,44 @@ fn by_devices(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A step of GPT-2 XL over as many V100 as A100, four samples a device.
+fn by_devices_of_two_classes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layouts of gpt2-xl over two classes by machines of each");
+    group.sample_size(10);
+    for machines in [1, 4, 16, 64] {
+        let batch = 64 * machines;
+        let setting =
+            |name: &str| Setting::new("gpt2-xl", 1024, Overrides::default(), &format!("{name}:{machines}"), batch);
+        let (new, old) = (setting("dgx-a100"), setting("dgx-1"));
+        let classes = [("new", &new), ("old", &old)].map(|(name, setting)| MixedClass {
+            name: name.to_owned(),
+            gpu: &setting.gpu,
+            fabric: &setting.fabric,
+            stack: &setting.stack,
+            device_memory: setting.device_memory,
+            dollars_per_device_hour: None,
+        });
+        let problem = MixedProblem {
+            graph: &new.graph,
+            model: &new.model,
+            classes: classes.to_vec(),
+            joint: Joint { bandwidth: 6.25e9, latency: 6e-6 },
+            keeping: &Keeping::MEGATRON_CORE,
+            global_batch: batch,
+            precision: Precision::AmpF16,
+            attention: AttentionKernel::Flash,
+            optimizer: Optimizer::AdamW,
+            objective: Objective::StepTime,
+            pins: Pins::default(),
+        };
+        let budget = LayoutBudget { relative_gap: 0.01, ..LayoutBudget::default() };
+        group.bench_function(BenchmarkId::from_parameter(machines), |bencher| {
+            bencher.iter(|| mixed::search(black_box(&problem), &budget).expect("it fits").objective);
+        });
+    }
+    group.finish();
+}
+
 fn by_layers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layouts of gpt3-175b on 32 machines by layers");
     group.sample_size(10);
@@ -97,5 +136,5 @@ fn by_layers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, acceptance, by_devices, by_layers);
+criterion_group!(benches, acceptance, by_devices, by_layers, by_devices_of_two_classes);
 criterion_main!(benches);
