@@ -2,9 +2,13 @@
 
 #[cfg(feature = "runtime")]
 mod alone;
+#[cfg(feature = "runtime")]
+mod checkpoints;
 mod context;
 #[cfg(feature = "runtime")]
 mod data;
+#[cfg(feature = "runtime")]
+mod elastic;
 mod layouts;
 #[cfg(feature = "runtime")]
 mod local;
@@ -13,6 +17,8 @@ mod pricing;
 mod progress;
 #[cfg(feature = "runtime")]
 mod records;
+#[cfg(feature = "runtime")]
+mod session;
 mod verbs;
 
 use std::process::ExitCode;

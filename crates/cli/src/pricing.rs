@@ -65,6 +65,18 @@ pub(crate) fn choose(devices: &DeviceGraph, given: Option<&Path>) -> Result<Pric
     })
 }
 
+/// Prices that nobody has to wait for: from the cache, if it has a profile of every kind of device, or else the datasheet.
+#[cfg(feature = "runtime")]
+pub(crate) fn at_hand(devices: &DeviceGraph) -> Pricing {
+    let cached = |group: &Group| {
+        let path = group.cache_path()?;
+        let profile = read_profile(&path)?;
+        check_fresh(&profile, group).map_err(anyhow::Error::msg)?;
+        Ok((profile, path.display().to_string()))
+    };
+    priced(devices, &cached).unwrap_or_else(|_| datasheet())
+}
+
 /// Prices from the datasheet.
 pub(crate) fn datasheet() -> Pricing {
     Pricing { prices: Prices::Datasheet(Roofline::new()), origin: "datasheet (roofline)".to_owned() }

@@ -25,7 +25,7 @@ mod tokens;
 pub use batches::{Batches, Inputs};
 pub use error::DataError;
 pub use pictures::Pictures;
-pub(crate) use prefetch::{Part, Prefetch};
+pub(crate) use prefetch::{Portion, Prefetch};
 pub(crate) use random::SplitMix;
 pub use text::TextData;
 pub use tokens::{TokenFile, TokenFormat};

@@ -14,7 +14,7 @@ const QUEUED: usize = 1;
 
 /// What a step loads at one place of a rank's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct Portion {
     /// Where the micro-batch begins in the global batch.
     pub(crate) first_position: u64,
     /// Its samples.
@@ -37,7 +37,7 @@ impl Prefetch {
     ///
     /// # Errors
     /// When the operating system refuses a thread.
-    pub(crate) fn start(batches: Arc<Batches>, parts: Vec<Part>, step: u64) -> std::io::Result<Self> {
+    pub(crate) fn start(batches: Arc<Batches>, parts: Vec<Portion>, step: u64) -> std::io::Result<Self> {
         if parts.is_empty() {
             return Ok(Self { ready: None, thread: None });
         }
@@ -57,7 +57,7 @@ impl Prefetch {
     }
 }
 
-fn make(batches: &Batches, parts: &[Part], first_step: u64, hand_over: &SyncSender<Result<Inputs, DataError>>) {
+fn make(batches: &Batches, parts: &[Portion], first_step: u64, hand_over: &SyncSender<Result<Inputs, DataError>>) {
     for step in first_step.. {
         for part in parts {
             let inputs = batches.inputs(step, part.first_position, part.count, &part.wanted);

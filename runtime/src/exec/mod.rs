@@ -4,10 +4,14 @@
 //! 1. [`Run::start`] starts a thread for each rank, pinned to its core; each builds its segment from the same seed.
 //! 2. [`Run::step`] lets all ranks execute their list once, from a common start, and returns the loss and the measured
 //!    [`cutplane_record::Timeline`]. Between steps the threads sleep, so several runs can take turns on the same cores.
-//! 3. [`Run::finish`], or dropping it, ends the threads.
+//! 3. [`Run::save`] writes a checkpoint between steps; a run with [`RunOptions::resume`] goes on from one.
+//! 4. [`Run::finish`], or dropping it, ends the threads.
 //!
 //! How it goes wrong: an instruction that fails or panics, or a message that does not come, ends the step on every rank;
-//! the error names the rank and the instruction that failed first. The run is over then.
+//! the error names the rank and the instruction that failed first. The run is over then. A rank that does not answer is
+//! noticed when another has waited for it for the timeout of the communicator, at most one more timeout and a second
+//! later; by the watchdog of [`RunOptions`] also when nobody waits for it. Its thread is left behind. [`Run::lost`] tells
+//! which rank a run would have to go on without.
 //!
 //! Ranks on cards. A rank is a thread here too; it asks the card for work and does not wait for it. Burn gives every thread a
 //! stream of its own on the card (a thread-local number, modulo at most 128 streams), so several ranks on one card are as
@@ -23,11 +27,14 @@
 //! gradient is scaled by 1 / (micro-batches x replicas), so that the gradients accumulated over micro-batches and summed
 //! over a group are those of the mean over the global batch.
 
+mod answers;
+mod exchange;
 mod links;
 mod options;
 mod passes;
 mod rank;
 mod run;
+mod save;
 mod step;
 mod store;
 mod sync;
@@ -35,7 +42,7 @@ mod timing;
 mod transfer;
 
 pub(crate) use links::measure_links;
-pub use options::{PoolUse, RunOptions, StepReport};
+pub use options::{PoolUse, Rehearsal, RehearsedFailure, RunOptions, StepReport};
 pub use run::Run;
 pub use step::RankTensors;
 pub use timing::{Timing, WarmUp, WarmedUp};

@@ -3,24 +3,29 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{ModelGraph, ParamId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpKind, ParamId, ValueId};
 use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
+use super::options::Rehearsal;
 use super::passes::loads;
+use super::save::{first_step, loss_scale, restore};
 use super::store::Store;
 use super::sync::GradientSync;
 use super::timing::Timing;
 use super::transfer::Roads;
 use crate::backend::{Backend, Residence};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Part;
 use crate::comm::{CommError, Communicator};
 use crate::data::{Batches, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
 use crate::memory::RankMemory;
-use crate::ops::Loss;
+use crate::ops::{Loss, TablePart};
 use crate::optimizer::{LossScale, OptimizerSettings};
 use crate::segment::{Keeping, SegmentRunner};
 use crate::tensor::HostTensor;
@@ -31,14 +36,63 @@ pub type RankTensors = BTreeMap<ParamId, HostTensor>;
 /// What all ranks of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The graph that the program's segments refer to.
     pub(super) model: Arc<ModelGraph>,
+    /// The model, whole.
+    pub(super) whole: Arc<ModelGraph>,
+    /// How the one is made of the other, where operators are split over a tensor axis.
+    pub(super) local: Option<LocalGraph>,
     pub(super) program: Arc<Program>,
     pub(super) batches: Arc<Batches>,
     pub(super) roads: Roads,
     pub(super) optimizer: OptimizerSettings,
     pub(super) seed: u64,
     pub(super) weights: InitialWeights,
+    pub(super) resume: Option<Arc<Checkpoint>>,
+    pub(super) rehearsal: Option<Rehearsal>,
+    /// How long a rank waits for another.
+    pub(super) patience: Duration,
+    /// By rank, the place in its list of the instruction that it executes, plus one; zero between steps.
+    pub(super) progress: Vec<AtomicUsize>,
     pub(super) timing: Timing,
+}
+
+impl Shared {
+    /// The place of a rank on its tensor axis.
+    fn place(&self, rank: Rank) -> usize {
+        rank.index() % self.program.tensor_degree()
+    }
+
+    /// The value with which a rank begins of a parameter: of the checkpoint to go on from, or else a new one.
+    fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
+        let whole = self.whole.param(param);
+        let numbers = match &self.resume {
+            None => self.weights.of(whole, self.seed)?.to_f32().unwrap_or_default(),
+            // A weight that is not saved whole has been refused before.
+            Some(checkpoint) => checkpoint.numbers(whole, Part::Weight)?.unwrap_or_default(),
+        };
+        let shape: Vec<usize> = self.model.param(param).shape.iter().map(|dim| *dim as usize).collect();
+        Ok(HostTensor::f32(shape, self.own(param, rank, numbers)))
+    }
+
+    /// What a rank holds of a parameter's numbers.
+    pub(super) fn own(&self, param: ParamId, rank: Rank, whole: Vec<f32>) -> Vec<f32> {
+        match &self.local {
+            Some(local) => local.slice_param(param, self.place(rank) as u64, &whole),
+            None => whole,
+        }
+    }
+
+    /// The first row and the whole length of the tables of which a rank holds a part, by the value that they give.
+    fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
+        let Some(local) = &self.local else { return BTreeMap::new() };
+        let split = self.model.op_ids().filter(|op| local.splits_table(*op)).map(|op| self.model.op(op));
+        let part = |op: &cutplane_graph::Op| {
+            let rows = self.model.param(op.params[0]).shape[0] as usize;
+            (op.output, TablePart { first: rows * self.place(rank), whole: rows * self.program.tensor_degree() })
+        };
+        split.map(part).collect()
+    }
 }
 
 /// Why an instruction failed.
@@ -50,6 +104,8 @@ pub(super) enum Fault {
     Runtime(#[from] RuntimeError),
     #[error("{0}")]
     Program(String),
+    #[error("panicked: {0}")]
+    Panic(String),
 }
 
 /// An executed instruction, in time since the rank's own start of the step.
@@ -94,8 +150,10 @@ pub(super) struct RankState<C> {
     pub(super) losses: Vec<(u64, Loss)>,
     /// Whether the program updates parameters; it is inference otherwise.
     pub(super) trains: bool,
-    loss_scale: Option<LossScale>,
+    pub(super) loss_scale: Option<LossScale>,
     skipped: bool,
+    /// Whether what this rank sends is lost, on purpose.
+    pub(super) mute: bool,
     collected: Option<RankTensors>,
     /// The place in the list of the instruction that is being executed.
     pub(super) at: Option<usize>,
@@ -108,7 +166,7 @@ impl<C: Communicator> RankState<C> {
         let rank = comm.rank();
         let (model, program) = (&shared.model, &shared.program);
         let runner = runner(shared, rank)?;
-        let loader = Prefetch::start(shared.batches.clone(), loads(shared, rank), 0)
+        let loader = Prefetch::start(shared.batches.clone(), loads(shared, rank), first_step(shared))
             .map_err(|error| RuntimeError::Thread { rank: rank.index(), problem: error.to_string() })?;
         let groups = program.groups.iter().enumerate();
         let actions = || program.ranks[rank.index()].instructions.iter().map(|instruction| instruction.action);
@@ -124,8 +182,9 @@ impl<C: Communicator> RankState<C> {
             step: 0,
             losses: Vec::new(),
             trains: actions().any(|action| action == Action::OptimizerStep),
-            loss_scale: LossScale::of(program.precision),
+            loss_scale: loss_scale(shared),
             skipped: false,
+            mute: false,
             collected: None,
             at: None,
             comm,
@@ -134,6 +193,9 @@ impl<C: Communicator> RankState<C> {
         state.syncs.iter().for_each(|sync| sync.divide(rank, &mut state.runner));
         for group in scattered(program, rank) {
             state.syncs[group.index()].release(&mut state.runner);
+        }
+        if let Some(checkpoint) = &shared.resume {
+            restore(shared, rank, checkpoint, &mut state.runner)?;
         }
         state.backend().sync()?;
         Ok(state)
@@ -172,6 +234,10 @@ impl<C: Communicator> RankState<C> {
         let mut start = Duration::ZERO;
         for (index, instruction) in instructions.iter().enumerate() {
             self.at = Some(index);
+            self.shared.progress[self.rank.index()].store(index + 1, Ordering::Relaxed);
+            if index == instructions.len() / 2 {
+                self.rehearse()?;
+            }
             let waited = self.execute(instruction.action)?;
             // What the device still does counts for the step, and for the instruction where spans are asked for.
             if shared.timing == Timing::Instruction || index + 1 == instructions.len() {
@@ -182,6 +248,7 @@ impl<C: Communicator> RankState<C> {
             start = end;
         }
         self.at = None;
+        self.shared.progress[self.rank.index()].store(0, Ordering::Relaxed);
         let losses = std::mem::take(&mut self.losses);
         let pool = self.pool();
         Ok(RankStep {
@@ -203,6 +270,9 @@ impl<C: Communicator> RankState<C> {
 
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
     fn execute(&mut self, action: Action) -> Result<Duration, Fault> {
+        if let Action::Exchange { micro_batch, segment, direction, .. } = action {
+            return self.exchange(micro_batch, segment, direction);
+        }
         if let Some(group) = action.collective() {
             let sync = &self.syncs[group.index()];
             return Ok(sync.run(action, &self.comm, &self.shared.roads, &mut self.runner)?);
@@ -267,14 +337,16 @@ impl<C: Communicator> RankState<C> {
 /// The segments of a rank with their weights on its device.
 fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
     let (model, program) = (&shared.model, &shared.program);
+    let computes =
+        |id: &SegmentId| program.segment(*id).ops.iter().any(|op| !matches!(model.op(*op).kind, OpKind::Exchange(_)));
     let segments: BTreeMap<_, _> =
-        program.segments_of(rank).into_iter().map(|id| (id, program.segment(id).clone())).collect();
+        program.segments_of(rank).into_iter().filter(computes).map(|id| (id, program.segment(id).clone())).collect();
     if segments.is_empty() {
         return Err(Fault::Program(format!("{rank} has nothing to compute")));
     }
     let failed = Cell::new(None);
     let weights = |param| {
-        shared.weights.of(model.param(param), shared.seed).unwrap_or_else(|error| {
+        shared.initial(param, rank).unwrap_or_else(|error| {
             failed.set(Some(error));
             HostTensor::f32(Vec::new(), Vec::new())
         })
@@ -287,6 +359,7 @@ fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
     }
     let mut runner = runner?;
     runner.freeze(&program.frozen);
+    runner.set_tables(shared.tables(rank));
     Ok(runner)
 }
 

@@ -89,6 +89,40 @@ impl Slot {
         Self { shape, weight, gradient: None, owned: None, alone: None, trained: true, state }
     }
 
+    /// Whether the optimizer keeps anything of the parameter.
+    pub(crate) fn has_moments(&self) -> bool {
+        match &self.state {
+            State::Host(state) => state.moments().is_some(),
+            State::Device(state) => state.moments().is_some(),
+        }
+    }
+
+    /// The means of gradients and of squared gradients that the optimizer keeps.
+    pub(crate) fn moments(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        match &self.state {
+            State::Host(state) => state.moments().map(|[mean, square]| (mean.to_vec(), square.to_vec())),
+            State::Device(state) => {
+                state.moments().map(|[mean, square]| (numbers(mean.clone()), numbers(square.clone())))
+            }
+        }
+    }
+
+    /// Replaces them by those of all numbers; kept are those of the numbers that this rank updates.
+    pub(crate) fn set_moments(&mut self, mean: Vec<f32>, square: Vec<f32>, backend: &Backend) {
+        if !self.trained {
+            return;
+        }
+        let own = |all: Vec<f32>| self.owned.clone().map_or_else(|| all.clone(), |owned| all[owned].to_vec());
+        self.state = match self.state {
+            State::Host(_) => State::Host(OptimizerState::with_moments(own(mean), own(square))),
+            State::Device(_) => {
+                let dims = matrix_dims(&self.shape);
+                let place = |data| Tensor::from_data(TensorData::new(data, dims), &backend.in_full().device());
+                State::Device(DeviceState::with_moments(place(mean), place(square)))
+            }
+        };
+    }
+
     /// Size of the parameter in f32, bytes.
     pub(crate) fn bytes(&self) -> i64 {
         self.shape.iter().product::<usize>() as i64 * 4
@@ -145,6 +179,11 @@ impl Slot {
     /// Whether updates reach the parameter.
     pub(crate) fn is_trained(&self) -> bool {
         self.trained
+    }
+
+    /// Which numbers this rank updates, laid out flat; all when `None`.
+    pub(crate) fn owned(&self) -> Option<Range<usize>> {
+        self.owned.clone()
     }
 
     /// The owned numbers.

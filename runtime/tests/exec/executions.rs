@@ -19,7 +19,7 @@ use crate::plans::{Cut, Reference, SEED, Subject, cut, options, plan_at, referen
 
 const STEPS: u64 = 5;
 
-fn program(subject: &Subject, cut: Cut, execution: Execution) -> Arc<Program> {
+pub(crate) fn program(subject: &Subject, cut: Cut, execution: Execution) -> Arc<Program> {
     let ops = subject.model.ops().len();
     let (plan, devices) =
         plan_at(Dtype::F32, subject, cut, Optimizer::AdamW, execution, |stage| ops * stage / cut.stages);
@@ -42,7 +42,7 @@ fn recompute(recompute: Recompute) -> Execution {
     Execution { recompute, ..Execution::default() }
 }
 
-fn synchronised(synchronisation: Synchronisation) -> Execution {
+pub(crate) fn synchronised(synchronisation: Synchronisation) -> Execution {
     let recompute = if synchronisation == Synchronisation::Zero3 { Recompute::Stages } else { Recompute::None };
     Execution { synchronisation, recompute, ..Execution::default() }
 }

@@ -12,4 +12,5 @@ mod failures;
 mod families;
 mod generated;
 mod plans;
+mod resume;
 mod timelines;

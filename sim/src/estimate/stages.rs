@@ -1,8 +1,12 @@
 //! The stages of a layout one by one, for plans whose stages lie on unlike devices.
 
+use std::iter::repeat_n;
+
 use super::error::EstimateError;
 use super::layout::Layout;
+use super::stage::Stage;
 use super::step::Estimator;
+use super::sync::Sync;
 
 /// What one stage of a pipeline costs, s.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,9 +23,13 @@ impl Estimator<'_> {
     /// # Errors
     /// [`EstimateError`] for fields that do not fit together or the model.
     pub(crate) fn stage_prices(&self, layout: &Layout) -> Result<(Vec<StagePrice>, f64), EstimateError> {
-        let (_, stages, hop) = self.priced(layout)?;
-        let price =
-            |stage: &super::step::Stage| StagePrice { seconds: stage.time.both(), tail: stage.sync + stage.optimizer };
-        Ok((stages.iter().map(price).collect(), hop))
+        let priceable = self.priceable(layout)?;
+        let stages = priceable.stages.runs.iter().flat_map(|stage| repeat_n(price(stage), stage.count as usize));
+        Ok((stages.collect(), priceable.hop))
     }
+}
+
+fn price(stage: &Stage) -> StagePrice {
+    let Sync { slowed, slowed_before, behind, after_update, .. } = stage.sync;
+    StagePrice { seconds: stage.both(), tail: slowed + slowed_before + behind + after_update + stage.optimizer }
 }

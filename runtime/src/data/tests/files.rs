@@ -7,7 +7,7 @@ use cutplane_graph::{Dtype, InputRole, ModelGraph, ModelGraphBuilder, OpKind, Te
 use tempfile::TempDir;
 
 use super::text::{model, rows};
-use crate::data::{Batches, DataError, Part, Pictures, Prefetch, TextData, TokenFile, TokenFormat};
+use crate::data::{Batches, DataError, Pictures, Portion, Prefetch, TextData, TokenFile, TokenFormat};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("the temporary folder takes files")
@@ -189,7 +189,7 @@ fn a_loader_makes_the_parts_of_one_step_after_another() {
     let text = Arc::new(TextData::from_text("letters", &"abcdefg".repeat(40)).expect("text"));
     let batches = Arc::new(Batches::new(text, &graph, 6, 9).expect("fits").resumed(5, 77));
     let wanted: Vec<ValueId> = graph.inputs().collect();
-    let part = |first_position| Part { first_position, count: 3, wanted: wanted.clone() };
+    let part = |first_position| Portion { first_position, count: 3, wanted: wanted.clone() };
     let loader = Prefetch::start(batches.clone(), vec![part(0), part(3)], 5).expect("starts");
     for step in 5..8 {
         for first in [0, 3] {
@@ -208,7 +208,7 @@ fn a_loader_that_fails_says_why_and_ends() {
     let path = file(&folder, "tokens.bin", &[255; 64]);
     let tokens = Arc::new(TokenFile::open(&path, TokenFormat::U16).expect("opens"));
     let batches = Arc::new(Batches::of_tokens(tokens, &graph, 2, 0).expect("fits"));
-    let parts = vec![Part { first_position: 0, count: 2, wanted: graph.inputs().collect() }];
+    let parts = vec![Portion { first_position: 0, count: 2, wanted: graph.inputs().collect() }];
     let loader = Prefetch::start(batches, parts, 0).expect("starts");
     refused(loader.next(), &path, &["token 65535"]);
     assert!(matches!(loader.next(), Err(DataError::LoaderEnded)));
