@@ -106,9 +106,10 @@ pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
     let size = |stated: Option<u64>, of: fn(&Published) -> u64, column: &str| {
         stated.or(known.map(of)).ok_or_else(|| missing(column))
     };
-    let layers = size(row.layers, |known| known.layers, "layers")?;
+    let stated_layers = size(row.layers, |known| known.layers, "layers")?;
     let hidden = size(row.hidden, |known| known.hidden, "hidden")?;
     let heads = size(row.heads, |known| known.heads, "heads")?;
+    let layers = of_each_half(&row.model, hidden, stated_layers);
     let kind = known.map_or_else(|| kind_of(&row.model), |known| known.kind);
     let mut trace = vec![origin_of_sizes(row, known)];
     if let Some(name) = plain {
@@ -143,6 +144,13 @@ pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
         experts,
         trace,
     })
+}
+
+/// Layers of each half of an encoder-decoder. Descriptions of BART count both halves together: 12 of the base model, 24 of
+/// the large one (Lewis et al. 2020, section 2.1).
+fn of_each_half(model: &str, hidden: u64, stated: u64) -> u64 {
+    let both = says(&model.to_ascii_lowercase(), &["bart"]) && [(768, 12), (1024, 24)].contains(&(hidden, stated));
+    if both { stated / 2 } else { stated }
 }
 
 /// A row that says BERT and no size means the base model, as benchmarks of inference engines do.
