@@ -90,11 +90,25 @@ pub fn model(row: &Row) -> Result<RowModel, Skip> {
     transformer(row).map(RowModel::Transformer)
 }
 
+/// Stacks whose layers the columns cannot tell, by words of their names.
+const OTHER_STACKS: [(&[&str], &str, &str); 2] = [
+    (
+        &["mamba", "nemotron3", "nemotron-3", "nemotron-h", "nemotronh", "jamba", "zamba", "rwkv", "hybrid"],
+        "hybrid-layers",
+        "the mix of its layers",
+    ),
+    (&["_mla", "deepseek-v", "deepseek_v", "deepseekv", "kimi"], "latent-attention", "the ranks of its attention"),
+];
+
 /// The transformer of a row.
 ///
 /// # Errors
-/// As [`model`].
+/// As [`model`], and `hybrid-layers` or `latent-attention` for stacks of other layers.
 pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
+    let lower = row.model.to_ascii_lowercase();
+    if let Some((_, reason, what)) = OTHER_STACKS.iter().find(|(words, _, _)| says(&lower, words)) {
+        return Err(Skip::new(reason, format!("no column tells {what}: '{}'", row.model)));
+    }
     let plain = plain_bert(row);
     let known = published(plain.unwrap_or(&row.model)).filter(|known| agrees(known, row));
     let missing = |column: &str| {
@@ -115,7 +129,6 @@ pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
     if let Some(name) = plain {
         trace.push(TraceEntry { name: "size of the model".into(), value: name.to_owned(), origin: Origin::Assumed });
     }
-    let lower = row.model.to_ascii_lowercase();
     let experts = experts(row, known, &lower)?;
     let vocab = row.vocab.or(known.map(|known| known.vocab)).unwrap_or_else(|| {
         let usual = if kind == TransformerKind::Encoder { 30_522 } else { 51_200 };
