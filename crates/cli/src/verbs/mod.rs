@@ -20,3 +20,4 @@ pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod simulate;
+pub(crate) mod sweep;
