@@ -54,6 +54,7 @@ enum Verb {
     Score(verbs::score::Score),
     Calibrate(verbs::calibrate::Calibrate),
     Experiments(verbs::experiments::Experiments),
+    Sweep(Box<verbs::sweep::Sweep>),
     #[cfg(feature = "runtime")]
     Run(verbs::run::Run),
     #[cfg(feature = "runtime")]
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Score(verb) => verb.run(),
         Verb::Calibrate(verb) => verb.run(),
         Verb::Experiments(verb) => verb.run(),
+        Verb::Sweep(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Run(verb) => verb.run(),
         #[cfg(feature = "runtime")]

@@ -21,3 +21,4 @@ pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod shard;
 pub(crate) mod simulate;
+pub(crate) mod sweep;
