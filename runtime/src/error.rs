@@ -11,6 +11,9 @@ use crate::devices::NotReady;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
+    /// A program that is not of this model.
+    #[error("the program's tensor axis does not fit the model: {0}")]
+    Split(#[from] cutplane_graph::ModelError),
     /// A value that the graph does not expect, or of another shape.
     #[error("value '{value}': {problem}")]
     Value {

@@ -16,7 +16,7 @@ use cutplane_plan::{Segment, SegmentId};
 
 use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
-use crate::ops::{self, Loss, Manner, Matrix, Output, Samples, Value, Weight, floats};
+use crate::ops::{self, Loss, Manner, Matrix, Output, Samples, TablePart, Value, Weight, floats};
 use crate::optimizer::OptimizerSettings;
 use crate::tensor::{HostData, HostTensor};
 use deferred::Products;
@@ -75,6 +75,7 @@ pub struct SegmentRunner {
     losses: BTreeMap<u64, Loss>,
     /// Which samples a micro-batch to come holds.
     samples: BTreeMap<u64, Samples>,
+    tables: BTreeMap<ValueId, TablePart>,
     loss_scale: Option<f32>,
     steps: u32,
 }
@@ -124,6 +125,7 @@ impl SegmentRunner {
             products: BTreeMap::new(),
             losses: BTreeMap::new(),
             samples: BTreeMap::new(),
+            tables: BTreeMap::new(),
             loss_scale: None,
             steps: 0,
         })
@@ -243,7 +245,8 @@ impl SegmentRunner {
         samples: Option<Samples>,
         deferred: Option<&'a RefCell<Vec<DeferredProduct>>>,
     ) -> Manner<'a> {
-        Manner { backend: &self.backend, loss_scale: self.loss_scale.unwrap_or(1.0), samples, deferred }
+        let loss_scale = self.loss_scale.unwrap_or(1.0);
+        Manner { backend: &self.backend, loss_scale, samples, deferred, tables: Some(&self.tables) }
     }
 
     /// Runs all operators; the loss, if the segment computes it.

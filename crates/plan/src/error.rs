@@ -190,6 +190,12 @@ pub enum PlanViolation {
         /// What to do.
         remedy: &'static str,
     },
+    /// A split over a tensor axis that cannot be executed.
+    #[error("field 'execution.tensor': {problem}: leave the operator out of the splits, or choose another degree")]
+    Tensor {
+        /// What is wrong, with the operator.
+        problem: String,
+    },
     /// An element type that a device cannot compute in.
     #[error("device '{device}' has no peak rate for {precision}: choose another precision or device")]
     Precision {

@@ -1,8 +1,10 @@
 //! What a plan asks of its ranks beyond where the stages are and in which order they work.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use cutplane_graph::{ModelGraph, ParamId};
+use cutplane_graph::sharding::Split;
+use cutplane_graph::{LocalGraph, ModelError, ModelGraph, ParamId, Splits, by_split, context_splits, tensor_splits};
 use cutplane_units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,10 @@ pub struct Execution {
     /// one piece after the last backward pass when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bucket_bytes: Option<Bytes>,
+    /// How operators are split over the devices of a tensor axis; every device computes all of its stage when absent. With
+    /// a degree of `t`, each replica of a stage has `t` devices, one after another in the stage's list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<TensorSplit>,
     /// Operators whose parameters stay as they are. Stages before which nothing is trained run no backward pass.
     #[serde(skip_serializing_if = "OpSet::is_empty")]
     pub frozen: OpSet,
@@ -32,6 +38,11 @@ impl Execution {
     /// Whether nothing is asked for.
     pub fn is_plain(&self) -> bool {
         is_default(self)
+    }
+
+    /// Devices of the tensor axis: 1 without one.
+    pub fn tensor_degree(&self) -> usize {
+        self.tensor.as_ref().map_or(1, |tensor| usize::try_from(tensor.degree).unwrap_or(usize::MAX).max(1))
     }
 
     /// Parameters that only frozen operators use, in id order.
@@ -79,6 +90,52 @@ impl Recompute {
             Self::Ops(ops) => Some(ops),
             _ => None,
         }
+    }
+}
+
+/// Operators split over a tensor axis, by what is split; the others are computed whole on every rank of the axis.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSplit {
+    /// Devices of the axis.
+    pub degree: u64,
+    /// The operators of each split.
+    pub splits: BTreeMap<Split, OpSet>,
+}
+
+impl TensorSplit {
+    /// Tensor parallelism, with sequence parallelism beside it if asked for: see [`cutplane_graph::tensor_splits`].
+    pub fn tensor(model: &ModelGraph, degree: u64, sequence: bool) -> Self {
+        Self::of(degree, &tensor_splits(model, degree, sequence))
+    }
+
+    /// Context parallelism: see [`cutplane_graph::context_splits`].
+    pub fn context(model: &ModelGraph, degree: u64) -> Self {
+        Self::of(degree, &context_splits(model, degree))
+    }
+
+    fn of(degree: u64, splits: &Splits) -> Self {
+        let sets = by_split(splits).into_iter().map(|(split, ops)| (split, ops.into_iter().collect()));
+        Self { degree, splits: sets.collect() }
+    }
+
+    /// The graph that each rank of the axis computes.
+    ///
+    /// # Errors
+    /// [`ModelError::Split`] for an operator that is unknown, listed twice, or cannot be split so.
+    pub fn local(&self, model: &ModelGraph) -> Result<LocalGraph, ModelError> {
+        let mut splits = vec![None; model.ops().len()];
+        for (split, ops) in &self.splits {
+            for op in ops.iter() {
+                let name = || model.ops().get(op.index()).map_or_else(|| op.to_string(), |op| op.name.clone());
+                let refuse = |reason: &str| ModelError::Split { op: name(), reason: reason.to_owned() };
+                let place = splits.get_mut(op.index()).ok_or_else(|| refuse("is not in the model"))?;
+                if place.replace(*split).is_some() {
+                    return Err(refuse("is split twice"));
+                }
+            }
+        }
+        LocalGraph::new(model, self.degree, &splits)
     }
 }
 

@@ -22,7 +22,7 @@ mod verify;
 
 pub use check::{ProgramError, check_program};
 pub use error::{PlanFileError, PlanViolation};
-pub use execution::{Execution, Recompute, Synchronisation};
+pub use execution::{Execution, Recompute, Synchronisation, TensorSplit};
 pub use file::{read_plan, write_atomically, write_plan};
 pub use lower::lower;
 pub use opset::OpSet;

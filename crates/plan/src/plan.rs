@@ -28,7 +28,8 @@ pub struct Plan {
     pub cluster: ClusterRef,
     /// The work of one step.
     pub workload: Workload,
-    /// Pipeline stages, first to last. All have the same number of devices: the data-parallel degree. Under
+    /// Pipeline stages, first to last. All have the same number of devices: the data-parallel
+    /// degree, times that of the tensor axis if there is one. Under
     /// [`Schedule::Interleaved`] stage `i` has the devices of stage `i - p` again, with `p` the number of device groups.
     pub stages: Vec<Stage>,
     /// Micro-batches that each replica's share of the batch is cut into.
@@ -58,7 +59,7 @@ impl Plan {
 
     /// Number of replicas of each stage.
     pub fn data_degree(&self) -> usize {
-        self.stages.first().map_or(0, |stage| stage.devices.len())
+        self.stages.first().map_or(0, |stage| stage.devices.len() / self.execution.tensor_degree())
     }
 
     /// Samples in one micro-batch; zero when the batch does not divide (which [`crate::verify`] refuses).
@@ -140,7 +141,8 @@ impl Optimizer {
 pub struct Stage {
     /// Its operators.
     pub ops: OpSet,
-    /// Names of its devices, one a replica; replica `r` of one stage talks to replica `r` of the next.
+    /// Names of its devices, one a replica, or with a tensor axis of `t` devices `t` a replica; each device talks to the
+    /// one at its place in the next stage.
     pub devices: Vec<String>,
 }
 

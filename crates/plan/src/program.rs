@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use cutplane_graph::{DeviceId, Dtype, OpId, ParamId, ValueId};
+use cutplane_graph::sharding::Collective;
+use cutplane_graph::{DeviceId, Dtype, LocalGraph, ModelError, ModelGraph, OpId, ParamId, ValueId};
 use cutplane_units::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::execution::TensorSplit;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -93,14 +96,14 @@ pub struct Message {
 }
 
 /// Ranks that exchange the gradients or the values of the parameters which they all hold: replicas of a stage, and stages
-/// that share a tied parameter.
+/// that share a tied parameter. Or the ranks of a tensor axis that exchange a value; such a group has no parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SyncGroup {
     /// Its ranks, ascending.
     pub ranks: Vec<Rank>,
     /// Its parameters.
     pub params: Vec<ParamId>,
-    /// Total size of their gradients.
+    /// Total size of their gradients, or of the whole value that is exchanged.
     pub bytes: Bytes,
     /// Who updates them.
     #[serde(default)]
@@ -186,6 +189,19 @@ pub enum Action {
         /// Which message.
         message: MessageId,
     },
+    /// Brings a value, or a gradient, into the layout that its readers take it in, over the ranks of a tensor axis.
+    Exchange {
+        /// Which micro-batch.
+        micro_batch: u64,
+        /// The segment that holds nothing but the exchange.
+        segment: SegmentId,
+        /// Values forward or gradients backward.
+        direction: Direction,
+        /// What moves.
+        collective: Collective,
+        /// The ranks between which it moves; `None` when every rank has what it needs.
+        group: Option<GroupId>,
+    },
     /// Waits for a message.
     Recv {
         /// Which message.
@@ -234,7 +250,8 @@ impl Action {
             | Self::Backward { micro_batch, .. }
             | Self::Recompute { micro_batch, .. }
             | Self::BackwardInput { micro_batch, .. }
-            | Self::BackwardWeight { micro_batch, .. } => Some(micro_batch),
+            | Self::BackwardWeight { micro_batch, .. }
+            | Self::Exchange { micro_batch, .. } => Some(micro_batch),
             _ => None,
         }
     }
@@ -247,7 +264,8 @@ impl Action {
             | Self::Backward { segment, .. }
             | Self::Recompute { segment, .. }
             | Self::BackwardInput { segment, .. }
-            | Self::BackwardWeight { segment, .. } => Some(segment),
+            | Self::BackwardWeight { segment, .. }
+            | Self::Exchange { segment, .. } => Some(segment),
             _ => None,
         }
     }
@@ -260,6 +278,7 @@ impl Action {
             | Self::AllGather { group }
             | Self::Reduce { group }
             | Self::Broadcast { group } => Some(group),
+            Self::Exchange { group, .. } => group,
             _ => None,
         }
     }
@@ -280,6 +299,14 @@ impl Action {
             Self::AllGather { .. } => "all-gather",
             Self::Reduce { .. } => "reduce",
             Self::Broadcast { .. } => "broadcast",
+            Self::Exchange { collective, .. } => match collective {
+                Collective::None => "relayout",
+                Collective::AllReduce => "all-reduce",
+                Collective::AllGather => "all-gather",
+                Collective::ReduceScatter => "reduce-scatter",
+                Collective::AllToAll => "all-to-all",
+                Collective::Halo => "halo",
+            },
             Self::Release { .. } => "release",
             Self::OptimizerStep => "optimizer",
         }
@@ -294,7 +321,8 @@ impl Action {
             | Self::ReduceScatter { .. }
             | Self::AllGather { .. }
             | Self::Reduce { .. }
-            | Self::Broadcast { .. } => Stream::Collective,
+            | Self::Broadcast { .. }
+            | Self::Exchange { group: Some(_), .. } => Stream::Collective,
             _ => Stream::Compute,
         }
     }
@@ -356,6 +384,9 @@ pub struct Program {
     pub accumulated: u64,
     /// Data-parallel degree.
     pub replicas: usize,
+    /// How operators are split over the ranks of a tensor axis: segments then refer to the graph that one of these ranks
+    /// computes ([`Program::local`]), not to the model's.
+    pub tensor: Option<TensorSplit>,
     /// What operators compute in and messages carry; parameters, their gradients and the optimizer stay in f32.
     pub precision: Dtype,
     /// All segments.
@@ -384,6 +415,19 @@ impl Program {
     /// One gradient group.
     pub fn group(&self, id: GroupId) -> &SyncGroup {
         &self.groups[id.index()]
+    }
+
+    /// The graph that the segments refer to, when it is not the model itself.
+    ///
+    /// # Errors
+    /// [`ModelError::Split`] for another model than the program's.
+    pub fn local(&self, model: &ModelGraph) -> Result<Option<LocalGraph>, ModelError> {
+        self.tensor.as_ref().map(|tensor| tensor.local(model)).transpose()
+    }
+
+    /// Ranks of a tensor axis; rank = (pipeline rank * replicas + replica) * this + place on the axis.
+    pub fn tensor_degree(&self) -> usize {
+        self.tensor.as_ref().map_or(1, |tensor| tensor.degree as usize)
     }
 
     /// The segments that a rank runs, in id order.

@@ -28,6 +28,7 @@
 //! over a group are those of the mean over the global batch.
 
 mod answers;
+mod exchange;
 mod links;
 mod options;
 mod passes;

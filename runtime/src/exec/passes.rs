@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cutplane_graph::ValueId;
 use cutplane_plan::{Action, Direction, MessageId, Program, Rank, SegmentId};
 
 use super::options::{Rehearsal, RehearsedFailure};
@@ -21,6 +22,9 @@ impl<C: Communicator> RankState<C> {
         for (_, tensor) in &values {
             memory::adopt(tensor.bytes());
         }
+        let loaded = loaded(&self.shared, segment);
+        let here = |whole| loaded.iter().find(|(origin, _)| *origin == whole).map(|(_, value)| *value);
+        let values = values.into_iter().filter_map(|(whole, tensor)| Some((here(whole)?, tensor))).collect();
         self.store.load(micro_batch, segment, values);
         Ok(())
     }
@@ -104,17 +108,23 @@ fn first_position(program: &Program, rank: Rank, micro_batch: u64) -> u64 {
 
 /// What a rank loads in a step, in the order of its list.
 pub(super) fn loads(shared: &Shared, rank: Rank) -> Vec<Portion> {
-    let (model, program) = (&shared.model, &shared.program);
+    let program = &shared.program;
     let portion = |action| match action {
-        Action::Load { micro_batch, segment } => {
-            let inputs = program.segment(segment).inputs.iter().copied();
-            Some(Portion {
-                first_position: first_position(program, rank, micro_batch),
-                count: program.micro_batch_size,
-                wanted: inputs.filter(|value| model.value(*value).producer.is_none()).collect(),
-            })
-        }
+        Action::Load { micro_batch, segment } => Some(Portion {
+            first_position: first_position(program, rank, micro_batch),
+            count: program.micro_batch_size,
+            wanted: loaded(shared, segment).into_iter().map(|(whole, _)| whole).collect(),
+        }),
         _ => None,
     };
     program.ranks[rank.index()].instructions.iter().filter_map(|instruction| portion(instruction.action)).collect()
+}
+
+/// The inputs of the model that a segment takes, by the ids that the model's own graph has for them and by those of the
+/// segment's graph.
+fn loaded(shared: &Shared, segment: SegmentId) -> Vec<(ValueId, ValueId)> {
+    let origin = |value| shared.local.as_ref().map_or(Some(value), |local| local.input_origin(value));
+    let inputs = shared.program.segment(segment).inputs.iter().copied();
+    let inputs = inputs.filter(|value| shared.model.value(*value).producer.is_none());
+    inputs.filter_map(|value| Some((origin(value)?, value))).collect()
 }

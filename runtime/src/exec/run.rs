@@ -63,8 +63,12 @@ impl Run {
                 checkpoint.manifest().step
             }
         };
+        let local = program.local(&model)?;
+        let (whole, model) = (model.clone(), local.as_ref().map_or(model, |local| Arc::new(local.graph().clone())));
         let shared = Arc::new(Shared {
             model,
+            whole,
+            local,
             program: program.clone(),
             batches,
             roads,
@@ -198,7 +202,8 @@ impl Run {
         Ok((report, gradients.into_iter().map(Option::unwrap_or_default).collect()))
     }
 
-    /// The weights of each rank.
+    /// The weights of each rank, in the shapes that it holds them in; [`cutplane_graph::LocalGraph::slice_param`] says which
+    /// part of a parameter a rank of a tensor axis has.
     ///
     /// # Errors
     /// [`RuntimeError::Rank`] when the run is over.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cutplane_graph::ParamId;
+use cutplane_plan::Rank;
 
 use super::rank::{Answer, Command};
 use super::run::Run;
@@ -16,7 +16,6 @@ use crate::comm::Communicator;
 use crate::error::RuntimeError;
 use crate::optimizer::LossScale;
 use crate::segment::SegmentRunner;
-use crate::tensor::HostTensor;
 
 /// What the ranks are to write.
 #[derive(Debug)]
@@ -43,6 +42,10 @@ impl Run {
     /// [`RuntimeError::Checkpoint`] when it cannot be written; the run is whole and can go on.
     /// [`RuntimeError::Rank`] when the run is over.
     pub fn save(&mut self, writer: &CheckpointWriter) -> Result<PathBuf, RuntimeError> {
+        let degree = self.program().tensor_degree();
+        if degree > 1 {
+            return Err(CheckpointError::TensorSplit { degree }.into());
+        }
         let held = self.ask(&Command::Pieces)?.into_iter().map(|answer| match answer {
             Answer::Pieces(pieces) => pieces,
             _ => Vec::new(),
@@ -64,7 +67,7 @@ impl Run {
         if steps.windows(2).any(|pair| pair[0] != pair[1]) {
             return Err(CheckpointError::Unsynchronised { steps });
         }
-        let (model, program, batches) = (&shared.model, &shared.program, &shared.batches);
+        let (model, program, batches) = (&shared.whole, &shared.program, &shared.batches);
         let data = DataPosition {
             name: batches.name().to_owned(),
             seed: batches.seed(),
@@ -119,15 +122,6 @@ impl<C: Communicator> RankState<C> {
     }
 }
 
-/// The value with which a parameter begins: of the checkpoint to go on from, or else a new one.
-pub(super) fn first_weight(shared: &Shared, param: ParamId) -> Result<HostTensor, RuntimeError> {
-    let param = shared.model.param(param);
-    let Some(checkpoint) = &shared.resume else { return shared.weights.of(param, shared.seed) };
-    let shape: Vec<usize> = param.shape.iter().map(|dim| *dim as usize).collect();
-    // A weight that is not saved whole has been refused before.
-    Ok(HostTensor::f32(shape, checkpoint.numbers(param, Part::Weight)?.unwrap_or_default()))
-}
-
 pub(super) fn first_step(shared: &Shared) -> u64 {
     shared.resume.as_ref().map_or(0, |checkpoint| checkpoint.manifest().step)
 }
@@ -140,12 +134,17 @@ pub(super) fn loss_scale(shared: &Shared) -> Option<LossScale> {
 }
 
 /// Gives a rank what the optimizer kept.
-pub(super) fn restore(shared: &Shared, checkpoint: &Checkpoint, runner: &mut SegmentRunner) -> Result<(), Fault> {
+pub(super) fn restore(
+    shared: &Shared,
+    rank: Rank,
+    checkpoint: &Checkpoint,
+    runner: &mut SegmentRunner,
+) -> Result<(), Fault> {
     let moments = |id| -> Result<_, CheckpointError> {
-        let param = shared.model.param(id);
+        let param = shared.whole.param(id);
         let mean = checkpoint.numbers(param, Part::Mean)?;
         let square = checkpoint.numbers(param, Part::MeanSquare)?;
-        Ok(mean.zip(square).map(|(mean, square)| [mean, square]))
+        Ok(mean.zip(square).map(|(mean, square)| [mean, square].map(|numbers| shared.own(id, rank, numbers))))
     };
     runner.restore(checkpoint.manifest().optimizer_steps, &moments).map_err(|error| RuntimeError::from(error).into())
 }

@@ -6,25 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{ModelGraph, ParamId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpKind, ParamId, ValueId};
 use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
 use super::options::Rehearsal;
 use super::passes::loads;
-use super::save::{first_step, first_weight, loss_scale, restore};
+use super::save::{first_step, loss_scale, restore};
 use super::store::Store;
 use super::sync::GradientSync;
 use super::timing::Timing;
 use super::transfer::Roads;
 use crate::backend::{Backend, Residence};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Part;
 use crate::comm::{CommError, Communicator};
 use crate::data::{Batches, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
 use crate::memory::RankMemory;
-use crate::ops::Loss;
+use crate::ops::{Loss, TablePart};
 use crate::optimizer::{LossScale, OptimizerSettings};
 use crate::segment::{Keeping, SegmentRunner};
 use crate::tensor::HostTensor;
@@ -35,7 +36,12 @@ pub type RankTensors = BTreeMap<ParamId, HostTensor>;
 /// What all ranks of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The graph that the program's segments refer to.
     pub(super) model: Arc<ModelGraph>,
+    /// The model, whole.
+    pub(super) whole: Arc<ModelGraph>,
+    /// How the one is made of the other, where operators are split over a tensor axis.
+    pub(super) local: Option<LocalGraph>,
     pub(super) program: Arc<Program>,
     pub(super) batches: Arc<Batches>,
     pub(super) roads: Roads,
@@ -49,6 +55,44 @@ pub(super) struct Shared {
     /// By rank, the place in its list of the instruction that it executes, plus one; zero between steps.
     pub(super) progress: Vec<AtomicUsize>,
     pub(super) timing: Timing,
+}
+
+impl Shared {
+    /// The place of a rank on its tensor axis.
+    fn place(&self, rank: Rank) -> usize {
+        rank.index() % self.program.tensor_degree()
+    }
+
+    /// The value with which a rank begins of a parameter: of the checkpoint to go on from, or else a new one.
+    fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
+        let whole = self.whole.param(param);
+        let numbers = match &self.resume {
+            None => self.weights.of(whole, self.seed)?.to_f32().unwrap_or_default(),
+            // A weight that is not saved whole has been refused before.
+            Some(checkpoint) => checkpoint.numbers(whole, Part::Weight)?.unwrap_or_default(),
+        };
+        let shape: Vec<usize> = self.model.param(param).shape.iter().map(|dim| *dim as usize).collect();
+        Ok(HostTensor::f32(shape, self.own(param, rank, numbers)))
+    }
+
+    /// What a rank holds of a parameter's numbers.
+    pub(super) fn own(&self, param: ParamId, rank: Rank, whole: Vec<f32>) -> Vec<f32> {
+        match &self.local {
+            Some(local) => local.slice_param(param, self.place(rank) as u64, &whole),
+            None => whole,
+        }
+    }
+
+    /// The first row and the whole length of the tables of which a rank holds a part, by the value that they give.
+    fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
+        let Some(local) = &self.local else { return BTreeMap::new() };
+        let split = self.model.op_ids().filter(|op| local.splits_table(*op)).map(|op| self.model.op(op));
+        let part = |op: &cutplane_graph::Op| {
+            let rows = self.model.param(op.params[0]).shape[0] as usize;
+            (op.output, TablePart { first: rows * self.place(rank), whole: rows * self.program.tensor_degree() })
+        };
+        split.map(part).collect()
+    }
 }
 
 /// Why an instruction failed.
@@ -151,7 +195,7 @@ impl<C: Communicator> RankState<C> {
             state.syncs[group.index()].release(&mut state.runner);
         }
         if let Some(checkpoint) = &shared.resume {
-            restore(shared, checkpoint, &mut state.runner)?;
+            restore(shared, rank, checkpoint, &mut state.runner)?;
         }
         state.backend().sync()?;
         Ok(state)
@@ -226,6 +270,9 @@ impl<C: Communicator> RankState<C> {
 
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
     fn execute(&mut self, action: Action) -> Result<Duration, Fault> {
+        if let Action::Exchange { micro_batch, segment, direction, .. } = action {
+            return self.exchange(micro_batch, segment, direction);
+        }
         if let Some(group) = action.collective() {
             let sync = &self.syncs[group.index()];
             return Ok(sync.run(action, &self.comm, &self.shared.roads, &mut self.runner)?);
@@ -290,14 +337,16 @@ impl<C: Communicator> RankState<C> {
 /// The segments of a rank with their weights on its device.
 fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
     let (model, program) = (&shared.model, &shared.program);
+    let computes =
+        |id: &SegmentId| program.segment(*id).ops.iter().any(|op| !matches!(model.op(*op).kind, OpKind::Exchange(_)));
     let segments: BTreeMap<_, _> =
-        program.segments_of(rank).into_iter().map(|id| (id, program.segment(id).clone())).collect();
+        program.segments_of(rank).into_iter().filter(computes).map(|id| (id, program.segment(id).clone())).collect();
     if segments.is_empty() {
         return Err(Fault::Program(format!("{rank} has nothing to compute")));
     }
     let failed = Cell::new(None);
     let weights = |param| {
-        first_weight(shared, param).unwrap_or_else(|error| {
+        shared.initial(param, rank).unwrap_or_else(|error| {
             failed.set(Some(error));
             HostTensor::f32(Vec::new(), Vec::new())
         })
@@ -310,6 +359,7 @@ fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
     }
     let mut runner = runner?;
     runner.freeze(&program.frozen);
+    runner.set_tables(shared.tables(rank));
     Ok(runner)
 }
 

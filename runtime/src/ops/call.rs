@@ -1,8 +1,9 @@
 //! An operator at work: what the functions of every family need to run it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
-use cutplane_graph::{ModelGraph, Op};
+use cutplane_graph::{ModelGraph, Op, ValueId};
 
 use super::value::{Matrix, Tokens, Value, Weight};
 use crate::backend::Backend;
@@ -18,6 +19,15 @@ pub(crate) struct Samples {
     pub(crate) first: u64,
 }
 
+/// The rows of a table that a rank holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TablePart {
+    /// Number of the first one.
+    pub(crate) first: usize,
+    /// Rows of the whole table.
+    pub(crate) whole: usize,
+}
+
 /// How a rank computes: where, in which numbers, on which samples, and by what the gradient of its loss is multiplied.
 #[derive(Clone, Copy)]
 pub(crate) struct Manner<'a> {
@@ -29,6 +39,8 @@ pub(crate) struct Manner<'a> {
     /// Where products of matrices put what their weight gradients will be computed from; they are computed with the rest
     /// of the backward pass when `None`.
     pub(crate) deferred: Option<&'a RefCell<Vec<DeferredProduct>>>,
+    /// Tables of which the rank holds a part, by the value that they give.
+    pub(crate) tables: Option<&'a BTreeMap<ValueId, TablePart>>,
 }
 
 /// An operator of a graph with its weights.

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use burn::tensor::{Int, Tensor, TensorData, module};
 use cutplane_graph::{Dtype, MatMul, OpKind, WeightLayout};
 
-use super::call::{Call, Inputs};
-use super::value::{Matrix, Tokens};
+use super::call::{Call, Inputs, TablePart};
+use super::value::{Matrix, Tokens, from_floats};
 use crate::backend::Backend;
 use crate::error::RuntimeError;
 use crate::segment::DeferredProduct;
@@ -16,6 +16,11 @@ pub(super) fn run(call: &Call<'_>, mut inputs: Inputs<'_>) -> Result<Matrix, Run
     Ok(match &call.op.kind {
         OpKind::Embedding { vocab, dim, .. } => {
             let ids = inputs.tokens()?;
+            let part = call.manner.tables.and_then(|tables| tables.get(&call.op.output));
+            if let Some(part) = part {
+                call.check_ids(&ids.ids, part.whole, None)?;
+                return Ok(embedding_part(&ids, weights[0].matrix(), *part).map(|rows| backend.low(rows)));
+            }
             call.check_ids(&ids.ids, *vocab as usize, None)?;
             embedding(&ids, weights[0].matrix(), *dim as usize).map(|rows| backend.low(rows))
         }
@@ -45,6 +50,18 @@ fn embedding(ids: &Tokens, weight: Tensor<2>, dim: usize) -> Matrix {
     let indices = Tensor::from_data(TensorData::new(ids.ids.to_vec(), [1, count]), &weight.device());
     let shape: Vec<usize> = ids.shape.iter().copied().chain([dim]).collect();
     Matrix::shaped(shape, module::embedding(weight, indices))
+}
+
+/// The rows of the tokens that this part of the table has, and zeros for the others: a summand of the whole lookup.
+fn embedding_part(ids: &Tokens, weight: Tensor<2>, part: TablePart) -> Matrix {
+    let [rows, dim] = weight.dims();
+    let own = |id: &i32| (*id as usize).checked_sub(part.first).filter(|row| *row < rows);
+    let mask: Vec<f32> = ids.ids.iter().map(|id| f32::from(u8::from(own(id).is_some()))).collect();
+    let local = ids.ids.iter().map(|id| own(id).unwrap_or(0) as i32).collect();
+    let found = embedding(&Tokens { shape: ids.shape.clone(), ids: local }, weight, dim);
+    let mask = from_floats(mask, [ids.ids.len(), 1], &found.rows.device().inner());
+    let mask = if found.rows.is_autodiff() { Tensor::from_inner(mask) } else { mask };
+    found.map(|rows| rows * mask)
 }
 
 fn position_embedding(x: Matrix, weight: Tensor<2>, offset: usize, backend: &Backend) -> Matrix {

@@ -151,8 +151,13 @@ impl<'a> Bench<'a> {
     pub(super) fn run(&self, inputs: Vec<Value>) -> Output {
         let model = &self.case.model;
         let weights: Vec<&Weight> = self.slots.iter().map(|slot| &slot.weight).collect();
-        let manner =
-            Manner { backend: self.backend, loss_scale: 1.0, samples: Some(Samples::default()), deferred: None };
+        let manner = Manner {
+            backend: self.backend,
+            loss_scale: 1.0,
+            samples: Some(Samples::default()),
+            deferred: None,
+            tables: None,
+        };
         ops::forward(model, model.op(OpId::new(0)), inputs, &weights, manner)
             .expect("the case was built for the operator")
     }

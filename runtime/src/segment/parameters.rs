@@ -1,12 +1,13 @@
 //! The parameters of a runner: their gradients, their updates, and their ways to other ranks.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use cutplane_graph::ParamId;
+use cutplane_graph::{ParamId, ValueId};
 
 use super::{Gradient, SegmentRunner};
 use crate::backend::Residence;
-use crate::ops::Loss;
+use crate::ops::{Loss, TablePart};
 use crate::tensor::HostTensor;
 
 impl SegmentRunner {
@@ -137,6 +138,11 @@ impl SegmentRunner {
     fn forget_passes(&mut self) {
         self.losses.clear();
         self.samples.clear();
+    }
+
+    /// Tells of which tables the rank holds a part.
+    pub(crate) fn set_tables(&mut self, tables: BTreeMap<ValueId, TablePart>) {
+        self.tables = tables;
     }
 
     /// Leaves parameters as they are.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{Dtype, ModelGraph};
-use cutplane_plan::{Execution, Optimizer, Program, Recompute, Schedule, Synchronisation, lower, verify};
+use cutplane_graph::{Dtype, LocalGraph, ModelGraph};
+use cutplane_plan::{Execution, Optimizer, Program, Recompute, Schedule, Synchronisation, TensorSplit, lower, verify};
 use cutplane_runtime::exec::{RankTensors, Run};
 use cutplane_units::Bytes;
 
@@ -26,7 +26,36 @@ struct Case {
     replicas: usize,
     micro_batches: u64,
     schedule: Schedule,
+    tensor: Axis,
     execution: Execution,
+}
+
+/// What two ranks of a tensor axis split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    /// There is none.
+    None,
+    /// Weights.
+    Tensor,
+    /// Weights, and positions between them.
+    Sequence,
+    /// Positions, and heads of attentions.
+    Context,
+}
+
+impl Axis {
+    fn degree(self) -> usize {
+        if self == Self::None { 1 } else { 2 }
+    }
+
+    fn split(self, model: &ModelGraph) -> Option<TensorSplit> {
+        match self {
+            Self::None => None,
+            Self::Tensor => Some(TensorSplit::tensor(model, 2, false)),
+            Self::Sequence => Some(TensorSplit::tensor(model, 2, true)),
+            Self::Context => Some(TensorSplit::context(model, 2)),
+        }
+    }
 }
 
 /// All plans of up to eight ranks that the axes give and `verify` allows.
@@ -35,8 +64,10 @@ fn cases() -> Vec<Case> {
     for (rows, replicas) in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2), (1, 8), (8, 1)] {
         for schedule in [Schedule::FillDrain, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble] {
             for micro_batches in [1, 2, 4] {
-                for execution in executions() {
-                    all.push(Case { rows, replicas, micro_batches, schedule, execution });
+                for tensor in [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context] {
+                    for execution in executions() {
+                        all.push(Case { rows, replicas, micro_batches, schedule, tensor, execution });
+                    }
                 }
             }
         }
@@ -64,13 +95,14 @@ fn executions() -> Vec<Execution> {
 }
 
 fn is_legal(case: &Case) -> bool {
-    let Case { rows, replicas, micro_batches, schedule, execution } = case;
+    let Case { rows, replicas, micro_batches, schedule, tensor, execution } = case;
+    let fits = rows * replicas * tensor.degree() <= 8;
     let divides = GLOBAL_BATCH.is_multiple_of(*replicas as u64 * micro_batches);
     let interleaves = *schedule != Schedule::Interleaved || (*rows <= 4 && micro_batches.is_multiple_of(*rows as u64));
     let whole = *schedule != Schedule::ZeroBubble || execution.recompute == Recompute::None;
     let alone = *replicas > 1 || execution.synchronisation == Synchronisation::AllReduce;
     let zero3 = execution.synchronisation != Synchronisation::Zero3 || execution.recompute == Recompute::Stages;
-    divides && interleaves && whole && alone && zero3
+    fits && divides && interleaves && whole && alone && zero3
 }
 
 /// Where stages may begin: operators before which few values cross, so that no gradient is summed in another order.
@@ -96,7 +128,8 @@ fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Pro
         stage => places[(places.len() * stage / stages).max(stage - 1)],
     };
     let cut = cut("generated", stages, case.replicas, case.micro_batches, case.schedule);
-    let (plan, devices) = plan_at(Dtype::F32, subject, cut, rule, case.execution.clone(), first_op);
+    let execution = Execution { tensor: case.tensor.split(&subject.model), ..case.execution.clone() };
+    let (plan, devices) = plan_at(Dtype::F32, subject, cut, rule, execution, first_op);
     let verified = verify(&plan, &subject.model, &devices).unwrap_or_else(|found| panic!("{case:?}: {found:?}"));
     Some(Arc::new(lower(&verified).unwrap_or_else(|error| panic!("{case:?}: {error}"))))
 }
@@ -135,10 +168,12 @@ impl Family {
         let micro_batches = case.micro_batches * case.replicas as u64;
         let expected = single.entry(micro_batches).or_insert_with(|| {
             let (rows, replicas, schedule) = (1, 1, Schedule::FillDrain);
-            let alone = Case { rows, replicas, micro_batches, schedule, execution: Execution::default() };
+            let (tensor, execution) = (Axis::None, Execution::default());
+            let alone = Case { rows, replicas, micro_batches, schedule, tensor, execution };
             train(subject, program_of(subject, &alone, *rule).expect("one stage"), *rule, "single")
         });
         let what = format!("{} {case:?}", subject.model.name());
+        let local = program.local(&subject.model).expect("the same model");
         let trained = train(subject, program, *rule, &what);
         let mut worst = 0.0f64;
         for (loss, expected) in trained.losses.iter().zip(&expected.losses) {
@@ -146,12 +181,14 @@ impl Family {
             assert!(off <= 1e-5, "{what}: losses {:?} for {:?}", trained.losses, expected);
             worst = worst.max(off);
         }
-        compare(&trained.ranks, &expected.ranks[0], *rule, &what);
+        compare(&trained.ranks, &expected.ranks[0], local.as_ref(), *rule, &what);
         Some(worst)
     }
 }
 
-fn compare(ranks: &[RankTensors], expected: &RankTensors, rule: Optimizer, what: &str) {
+/// Every rank's part of every parameter against the same part of the expected one.
+fn compare(ranks: &[RankTensors], expected: &RankTensors, local: Option<&LocalGraph>, rule: Optimizer, what: &str) {
+    let degree = local.map_or(1, |local| local.ranks() as usize);
     let numbers = |tensors: &RankTensors, id| tensors[id].to_f32().expect("floats");
     let largest = expected.keys().flat_map(|id| numbers(expected, id)).map(f32::abs).fold(0.0, f32::max);
     let bound = match rule {
@@ -160,9 +197,13 @@ fn compare(ranks: &[RankTensors], expected: &RankTensors, rule: Optimizer, what:
     };
     for id in expected.keys() {
         let mut held = 0;
-        for rank in ranks.iter().filter(|rank| rank.contains_key(id)) {
+        for (index, rank) in ranks.iter().enumerate().filter(|(_, rank)| rank.contains_key(id)) {
             held += 1;
-            let pairs = numbers(rank, id).into_iter().zip(numbers(expected, id));
+            let whole = numbers(expected, id);
+            let part = local.map_or(whole.clone(), |local| local.slice_param(*id, (index % degree) as u64, &whole));
+            let own = numbers(rank, id);
+            assert_eq!(own.len(), part.len(), "{what}: {id}");
+            let pairs = own.into_iter().zip(part);
             let off = pairs.map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
             assert!(off <= bound, "{what}: {id} is off by {off:e}, allowed {bound:e}");
         }
@@ -170,11 +211,11 @@ fn compare(ranks: &[RankTensors], expected: &RankTensors, rule: Optimizer, what:
     }
 }
 
-/// Every `stride`-th case from `first` on; how many ran.
+/// Cases far apart in the list, until as many as asked have run.
 fn check_some(subject: Subject, rule: Optimizer, first: usize, least: usize) -> usize {
     let (mut family, all, began) = (Family::new(subject, rule), cases(), Instant::now());
-    let stride = all.len() / (least + 4);
-    let offs: Vec<f64> = all.iter().skip(first).step_by(stride).filter_map(|case| family.check(case)).collect();
+    let spread = (0..all.len()).map(|index| &all[(first + index * 7919) % all.len()]);
+    let offs: Vec<f64> = spread.filter_map(|case| family.check(case)).take(least).collect();
     let worst = offs.iter().copied().fold(0.0, f64::max);
     let name = family.subject.model.name();
     println!("{name}: {} plans, losses off by {worst:.1e}, {:.1?}", offs.len(), began.elapsed());
@@ -182,7 +223,7 @@ fn check_some(subject: Subject, rule: Optimizer, first: usize, least: usize) -> 
     offs.len()
 }
 
-/// Fourteen plans of each of five families.
+/// Sixteen plans of each of five families.
 #[test]
 fn generated_plans_train_as_one_rank_does() {
     let families = [
@@ -192,8 +233,8 @@ fn generated_plans_train_as_one_rank_does() {
         (sequence("mixtral-8x7b", 16, Some(4), 8), Optimizer::AdamW),
         (image("resnet18", 4, 64), Optimizer::Sgd),
     ];
-    let runs = families.into_iter().enumerate().map(|(i, (subject, rule))| check_some(subject, rule, 5 * i, 13));
-    assert!(runs.sum::<usize>() >= 60);
+    let runs = families.into_iter().enumerate().map(|(i, (subject, rule))| check_some(subject, rule, 5 * i, 16));
+    assert_eq!(runs.sum::<usize>(), 80);
 }
 
 /// As many random plans as fit in a few seconds, from a fixed seed.
@@ -206,4 +247,40 @@ fn random_plans_train_as_one_rank_does() {
         ran += usize::from(family.check(&all[(state >> 33) as usize % all.len()]).is_some());
     }
     println!("{ran} random plans of {}", all.len());
+}
+
+/// Each kind of axis alone and under everything else, over models whose attention, feed-forward layer and head differ.
+#[test]
+fn tensor_axes_train_as_one_rank_does() {
+    let families = [
+        sequence("gpt2", 16, Some(4), 8),
+        sequence("bert-base", 16, Some(4), 14),
+        sequence("llama-3.1-8b", 16, Some(4), 8),
+        sequence("falcon-40b", 16, Some(4), 8),
+        sequence("mixtral-8x7b", 16, Some(4), 8),
+    ];
+    for subject in families {
+        let model = subject.model.clone();
+        let mut family = Family::new(subject, Optimizer::AdamW);
+        for tensor in [Axis::Tensor, Axis::Sequence, Axis::Context] {
+            let split = tensor.split(&model).expect("an axis");
+            assert!(!split.splits.is_empty(), "{} {tensor:?}", model.name());
+            let plain = Execution::default();
+            let alone = Case {
+                rows: 1,
+                replicas: 1,
+                micro_batches: 2,
+                schedule: Schedule::OneFOneB,
+                tensor,
+                execution: plain.clone(),
+            };
+            let product = Case { rows: 2, replicas: 2, micro_batches: 1, ..alone.clone() };
+            let halves = Case { rows: 2, schedule: Schedule::ZeroBubble, ..alone.clone() };
+            let again = Execution { recompute: Recompute::Layers, ..plain };
+            let again = Case { execution: again, ..alone.clone() };
+            for case in [alone, product, halves, again] {
+                family.check(&case);
+            }
+        }
+    }
 }

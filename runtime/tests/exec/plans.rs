@@ -130,10 +130,11 @@ pub(crate) fn plan_at(
     first_op: impl Fn(usize) -> usize,
 ) -> (Plan, DeviceGraph) {
     let rows = if cut.schedule == Schedule::Interleaved { cut.stages / 2 } else { cut.stages };
-    let devices = DeviceGraph::build(cores(rows * cut.replicas)).expect("a cluster");
+    let places = cut.replicas * execution.tensor_degree();
+    let devices = DeviceGraph::build(cores(rows * places)).expect("a cluster");
     let stage = |stage: usize| Stage {
         ops: OpSet::range(first_op(stage), first_op(stage + 1)),
-        devices: (0..cut.replicas).map(|replica| format!("cpu:{}", stage % rows * cut.replicas + replica)).collect(),
+        devices: (0..places).map(|place| format!("cpu:{}", stage % rows * places + place)).collect(),
     };
     let plan = Plan {
         format: PLAN_FORMAT.into(),

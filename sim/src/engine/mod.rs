@@ -19,6 +19,7 @@
 mod network;
 mod prices;
 mod run;
+pub mod step;
 mod workers;
 
 use cutplane_plan::{Program, Rank, VerifiedPlan};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use cutplane_graph::sharding::Collective;
 use cutplane_graph::{DeviceId, ModelGraph};
 use cutplane_plan::{Action, GroupId, Message, MessageId, Program, RankProgram, Segment, SegmentId, VerifiedPlan};
 use cutplane_units::{Bytes, Nanos};
@@ -140,7 +141,10 @@ impl<'p> Pricer<'p> {
                 Job::Work(self.stage(rank, segment)?.backward.halved())
             }
             Action::Recompute { segment, .. } => Job::Work(self.stage(rank, segment)?.forward),
-            Action::Release { .. } => Job::Fixed(Nanos::ZERO),
+            Action::Release { .. } | Action::Exchange { group: None, .. } => Job::Fixed(Nanos::ZERO),
+            Action::Exchange { group: Some(group), collective, .. } => {
+                Job::AllReduce { group, half: collective != Collective::AllReduce }
+            }
             Action::AllReduce { group } => Job::AllReduce { group, half: false },
             Action::ReduceScatter { group }
             | Action::AllGather { group }

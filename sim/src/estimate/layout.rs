@@ -6,6 +6,7 @@ use cutplane_graph::Dtype;
 use cutplane_plan::Optimizer;
 
 use super::error::{EstimateError, inconsistent};
+pub use crate::engine::step::PipelineSchedule;
 
 /// What data-parallel ranks shard (Rajbhandari et al. 2020, table 1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,24 +53,6 @@ pub enum Recompute {
     Full,
     /// The first this many layers of each stage, from their inputs.
     Layers(u64),
-}
-
-/// Order of the passes of the micro-batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PipelineSchedule {
-    /// One micro-batch under way at a time: stages take turns.
-    Vanilla,
-    /// All forward passes, then all backward passes (GPipe; Huang et al. 2019).
-    FillDrain,
-    /// One forward, one backward in turn (PipeDream-Flush; Narayanan et al. 2021, section 2.2.1).
-    #[default]
-    OneForwardOneBackward,
-    /// 1F1B with several model chunks a device (Narayanan et al. 2021, section 2.2.2); `vpp` chunks.
-    Interleaved,
-    /// Backward split into input and weight gradients, the latter filling the bubble (Qi et al. 2023, ZB-H1: the bubble
-    /// of 1F1B shrinks to `(p - 1) (t_f + t_input - t_weight)`).
-    ZeroBubble,
 }
 
 /// Arithmetic of the step.
@@ -260,6 +243,11 @@ impl Default for Layout {
 }
 
 impl Layout {
+    /// The same layout as what stands before and behind the layers sees it: products stay in 16 bits.
+    pub(super) fn outside_of_layers(&self) -> Self {
+        Self { precision: self.precision.outside_of_layers(), ..self.clone() }
+    }
+
     /// Devices used: `dp tp pp cp`.
     pub const fn devices(&self) -> u64 {
         self.dp.saturating_mul(self.tp).saturating_mul(self.pp).saturating_mul(self.cp)

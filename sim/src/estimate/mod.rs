@@ -8,8 +8,11 @@ mod mesh;
 mod model;
 pub mod pipeline;
 mod price;
+mod program;
 mod sharding;
 mod stack;
+mod stage;
+mod stages;
 mod step;
 mod sync;
 mod work;
@@ -22,6 +25,7 @@ pub use layout::{
 pub(crate) use model::splits;
 pub use model::{Block, FoldedModel, Operator, Split};
 pub use stack::{Stack, Trait, known_stacks};
+pub(crate) use stages::StagePrice;
 pub use step::{Breakdown, Estimator, StepEstimate};
 pub use work::{Passes, Work};
 

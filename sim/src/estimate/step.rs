@@ -6,16 +6,17 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::chunks::held;
+use super::chunks::chunks;
 use super::error::EstimateError;
-use super::layout::{AttentionKernel, Layout, PipelineSchedule, Precision, Recompute};
+use super::layout::{AttentionKernel, Layout, PipelineSchedule, Precision};
 use super::mesh::Mesh;
 use super::model::FoldedModel;
-use super::pipeline::{Hop, StageTime, stage_ends};
+use super::pipeline::{Devices, Hop, Pipeline};
 use super::price::Pricer;
-use super::sharding::{Exposed, Unit, exposed, gradient_bytes};
+use super::sharding::gradient_bytes;
 use super::stack::{Stack, Trait};
-use super::sync::{Parameters, gradient_sync, optimizer_seconds};
+use super::stage::{Priced, Stage, Stages, checkpoints, recomputed, repeated_share, unit};
+use super::sync::Parameters;
 use super::work::{Passes, Work};
 use crate::kernel::GpuModel;
 use crate::network::Fabric;
@@ -103,34 +104,26 @@ impl StepEstimate {
 /// What decides the price of a block.
 type PriceKey = (u64, u64, u64, u64, [bool; 3], Precision, AttentionKernel);
 
-/// Estimates many layouts of one model on one cluster: prices of layers are kept.
+/// Estimates many layouts of one model on one cluster: prices of blocks are kept, for each micro-batch size, each way to cut
+/// a layer and each precision once. Pricing a further layout with known ones is deciding what each device holds, adding up
+/// blocks, synchronising gradients, updating, and the pipeline's closed form.
 #[derive(Debug)]
 pub struct Estimator<'a> {
-    model: &'a FoldedModel,
+    pub(super) model: &'a FoldedModel,
     gpu: &'a GpuModel,
     fabric: &'a Fabric,
-    stack: &'a Stack,
-    prices: RefCell<HashMap<PriceKey, Rc<[Passes]>>>,
+    pub(super) stack: &'a Stack,
+    prices: RefCell<HashMap<PriceKey, Rc<[Priced]>>>,
 }
 
-/// One device of the pipeline; times of one micro-batch, s.
-#[derive(Clone, Copy, Debug)]
-struct Stage {
-    passes: Passes,
-    exposed: Exposed,
-    /// Wait for the host.
-    host: f64,
-    time: StageTime,
-    sync: f64,
-    optimizer: f64,
-}
-
-/// What holds for every stage of a layout.
-struct Context<'a> {
-    pricer: Pricer<'a>,
-    prices: Rc<[Passes]>,
-    /// Exchange with a neighbour that a stage waits for, forward and backward each.
-    exchange: f64,
+/// A layout with the prices of its stages.
+pub(super) struct Priceable<'a> {
+    pub(super) pricer: Pricer<'a>,
+    pub(super) stages: Stages,
+    /// Message between stages that travels beside computation, s.
+    pub(super) hop: f64,
+    /// All-reduce of what the first and the last stage share, s.
+    pub(super) tied: f64,
 }
 
 impl<'a> Estimator<'a> {
@@ -144,24 +137,7 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// [`EstimateError`] for fields that do not fit together or the model.
     pub fn estimate(&self, layout: &Layout) -> Result<StepEstimate, EstimateError> {
-        layout.validate()?;
-        let held = held(self.model, layout)?;
-        let mesh = Mesh::new(layout, self.fabric, self.stack);
-        let slowdown = self.stack.sustained_slowdown;
-        let pricer = Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown };
-        let hop = self.hop_seconds(&pricer);
-        let interleaved = layout.schedule == PipelineSchedule::Interleaved && layout.vpp > 1;
-        let waits =
-            self.stack.has(Trait::BlockingPipeline) && !(interleaved && self.stack.has(Trait::OverlapsMessages));
-        let exchange = if layout.pp > 1 && waits { hop } else { 0.0 };
-        let context = Context { prices: self.prices(&pricer), pricer, exchange };
-        let mut stages: Vec<Stage> = Vec::with_capacity(held.len());
-        for (at, own) in held.iter().enumerate() {
-            // Stages in the middle of a pipeline are alike.
-            let alike = at.checked_sub(1).filter(|before| held[*before] == *own).map(|before| stages[before]);
-            stages.push(alike.unwrap_or_else(|| self.stage(&context, own)));
-        }
-        Ok(self.compose(&context, &stages, hop - exchange))
+        Ok(self.compose(&self.priceable(layout)?))
     }
 
     /// Forward and backward time of one repeated layer over one micro-batch, recomputation with the backward pass: of the
@@ -171,33 +147,69 @@ impl<'a> Estimator<'a> {
     /// [`EstimateError`] for fields that do not fit together.
     pub fn layer(&self, layout: &Layout) -> Result<(Predicted, Predicted), EstimateError> {
         layout.validate()?;
-        let mesh = Mesh::new(layout, self.fabric, self.stack);
-        let slowdown = self.stack.sustained_slowdown;
-        let pricer = Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown };
-        let prices = self.prices(&pricer);
+        let prices = self.prices(&self.pricer(layout));
         let layers = self.model.blocks.iter().zip(prices.iter()).filter(|(block, _)| block.is_layer);
-        let unit = |passes: &Passes| {
+        let of = |priced: &Priced| {
             let repeated = repeated_share(layout, 1);
-            self.unit(&recomputed(*passes, layout, repeated, true), checkpoints(layout, repeated), 0.0, 1.0)
+            let passes = recomputed(priced.passes, layout, repeated, true);
+            unit(&passes, checkpoints(layout, repeated), 0.0, 1.0, self.stack)
         };
-        let units = layers.map(|(_, passes)| unit(passes));
+        let units = layers.map(|(_, priced)| of(priced));
         let longest = units.max_by(|a, b| (a.forward + a.backward).total_cmp(&(b.forward + b.backward)));
         let within = |seconds: f64| Predicted::within(seconds, self.stack.spread);
         Ok(longest.map_or((Predicted::ZERO, Predicted::ZERO), |unit| (within(unit.forward), within(unit.backward))))
     }
 
+    fn pricer<'l>(&self, layout: &'l Layout) -> Pricer<'l>
+    where
+        'a: 'l,
+    {
+        let mesh = Mesh::new(layout, self.fabric, self.stack);
+        Pricer { gpu: self.gpu, stack: self.stack, mesh, layout, slowdown: self.stack.sustained_slowdown }
+    }
+
+    /// A layout with the prices of its stages.
+    pub(super) fn priceable<'l>(&self, layout: &'l Layout) -> Result<Priceable<'l>, EstimateError>
+    where
+        'a: 'l,
+    {
+        layout.validate()?;
+        let chunks = chunks(self.model, layout)?;
+        let pricer = self.pricer(layout);
+        let hop = self.hop_seconds(&pricer);
+        let interleaved = layout.schedule == PipelineSchedule::Interleaved && layout.vpp > 1;
+        let waits =
+            self.stack.has(Trait::BlockingPipeline) && !(interleaved && self.stack.has(Trait::OverlapsMessages));
+        let exchange = if layout.pp > 1 && waits { hop } else { 0.0 };
+        let prices = self.prices(&pricer);
+        let stages = Stages::new(self.model, chunks, &pricer, &prices, exchange);
+        let tied = if layout.pp > 1 && self.model.tied_parameters > 0 {
+            let bytes = self.model.tied_parameters as f64 / layout.tp as f64 * gradient_bytes(layout, self.stack);
+            pricer.mesh.tied(bytes)
+        } else {
+            0.0
+        };
+        Ok(Priceable { pricer, stages, hop: hop - exchange, tied })
+    }
+
     /// Prices of one instance of each block.
-    fn prices(&self, pricer: &Pricer<'_>) -> Rc<[Passes]> {
+    fn prices(&self, pricer: &Pricer<'_>) -> Rc<[Priced]> {
         let Layout { micro_batch, tp, cp, ep, sequence_parallel, whole_experts, frozen, precision, attention, .. } =
             *pricer.layout;
         let key = (micro_batch, tp, cp, ep, [sequence_parallel, whole_experts, frozen], precision, attention);
         let mut known = self.prices.borrow_mut();
         Rc::clone(known.entry(key).or_insert_with(|| {
-            // Outside of the layers products stay in 16 bits.
-            let outside = Layout { precision: precision.outside_of_layers(), ..pricer.layout.clone() };
+            let outside = pricer.layout.outside_of_layers();
             let block = |block: &super::Block| {
                 let pricer = Pricer { layout: if block.is_layer { pricer.layout } else { &outside }, ..*pricer };
-                block.operators.iter().fold(Passes::default(), |sum, operator| sum + pricer.operator(operator))
+                let sum = |sum, operator| sum + pricer.operator(operator);
+                let (dense, experts) = block.parameters_of_rank(tp, pricer.layout.expert_tp() * ep);
+                Priced {
+                    passes: block.operators.iter().fold(Passes::default(), sum),
+                    parameters: Parameters { dense: dense as f64, experts: experts as f64 },
+                    tensors: block.tensors() as f64,
+                    is_layer: block.is_layer,
+                }
             };
             self.model.blocks.iter().map(block).collect()
         }))
@@ -215,174 +227,51 @@ impl<'a> Estimator<'a> {
         pricer.mesh.hand_over(bytes / cut, layout.sequence_parallel)
     }
 
-    fn stage(&self, context: &Context<'_>, held: &[(usize, u64)]) -> Stage {
-        let layout = context.pricer.layout;
-        let layers: u64 =
-            held.iter().filter(|(index, _)| self.model.blocks[*index].is_layer).map(|(_, count)| count).sum();
-        let repeated = repeated_share(layout, layers);
-        let mut sum = StageSum::default();
-        let mut units = Vec::with_capacity(held.len());
-        for &(index, count) in held {
-            let block = &self.model.blocks[index];
-            let one = recomputed(context.prices[index], layout, repeated, block.is_layer);
-            let (dense, experts) = block.parameters_of_rank(layout.tp, layout.expert_tp() * layout.ep);
-            let parameters = Parameters { dense: dense as f64, experts: experts as f64 };
-            let checkpoints = if block.is_layer { checkpoints(layout, repeated) } else { 0.0 };
-            let unit = self.unit(&one, checkpoints, parameters.total(), count as f64);
-            sum.add(&one, &unit, parameters, block.tensors());
-            units.push(unit);
-        }
-        sum.exposed = exposed(&units, layout, &context.pricer.mesh, self.stack);
-        self.timed(context, &sum)
-    }
-
-    /// One block's passes with the host that launches them.
-    fn unit(&self, passes: &Passes, checkpoints: f64, parameters: f64, count: f64) -> Unit {
-        let stack = self.stack;
-        let gradients = passes.input_gradient + passes.weight_gradient;
-        let host =
-            |work: &Work, launch_us: f64| (work.launches * launch_us + work.collectives * stack.collective_us) * 1e-6;
-        let forward_host = host(&passes.forward, stack.forward_launch_us);
-        let backward_host = host(&passes.recompute, stack.forward_launch_us)
-            + host(&gradients, stack.backward_launch_us)
-            + checkpoints * stack.checkpoint_us * 1e-6;
-        Unit {
-            parameters,
-            forward: launched(passes.forward.device(), forward_host),
-            backward: launched(passes.backward().device(), backward_host),
-            count,
-        }
-    }
-
-    fn timed(&self, context: &Context<'_>, sum: &StageSum) -> Stage {
-        let layout = context.pricer.layout;
-        let turns = if layout.pp > 1 { layout.vpp as f64 } else { 0.0 };
-        let exchange = context.exchange * turns;
-        let StageSum { passes, exposed, forward, backward, parameters, tensors } = *sum;
-        let time = StageTime {
-            forward: forward + exposed.forward + exchange,
-            backward: backward + exposed.backward + exchange,
-            weight_gradient: passes.weight_gradient.device(),
-        };
-        let window = backward + exposed.backward;
-        let (trained, tensors) = if layout.frozen { (Parameters::default(), 0.0) } else { (parameters, tensors) };
-        let sync = gradient_sync(trained, window, layout, &context.pricer.mesh, self.stack);
-        let (update, host) = optimizer_seconds(trained, tensors, layout, self.gpu, self.stack);
-        let host_wait = forward + backward - (passes.forward + passes.backward()).device();
-        Stage { passes, exposed, host: host_wait, time, sync, optimizer: update.max(host) }
-    }
-
-    fn compose(&self, context: &Context<'_>, stages: &[Stage], hop: f64) -> StepEstimate {
-        let layout = context.pricer.layout;
+    /// The step: passes, gradients that meet, gradients that the ends share, the slowest update. Every rank waits for the norm
+    /// of all gradients before it updates.
+    fn compose(&self, priceable: &Priceable<'_>) -> StepEstimate {
+        let (layout, stages) = (priceable.pricer.layout, &priceable.stages.runs);
         let m = layout.micro_batches();
-        let times: Vec<StageTime> = stages.iter().map(|stage| stage.time).collect();
-        let hops = vec![Hop { transfer: hop, latency: 0.0 }; stages.len() - 1];
-        let ends = stage_ends(layout.schedule, &times, &hops, m, layout.vpp);
-        let synced = ends.iter().zip(stages).map(|(end, stage)| end + stage.sync);
-        let (last, end) =
-            synced.enumerate().fold((0, 0.0), |best, (at, end)| if end > best.1 { (at, end) } else { best });
-        let tied = if layout.pp > 1 && self.model.tied_parameters > 0 {
-            let bytes = self.model.tied_parameters as f64 / layout.tp as f64 * gradient_bytes(layout, self.stack);
-            context.pricer.mesh.tied(bytes)
-        } else {
-            0.0
-        };
-        let optimizer = stages.iter().map(|stage| stage.optimizer).fold(0.0, f64::max);
+        let devices: Vec<Devices> = stages.iter().map(Stage::devices).collect();
+        let hop = Hop { transfer: priceable.hop, latency: 0.0 };
+        let pipeline = Pipeline { schedule: layout.schedule, devices: &devices, hop, micro_batches: m };
+        let last = stages.len() - 1;
+        let synced = |at: usize| pipeline.end(at) + stages[at].sync.behind;
+        let (mut slowest, mut end) = (0, f64::NEG_INFINITY);
+        let mut most_behind = f64::NEG_INFINITY;
+        for (at, stage) in stages.iter().enumerate() {
+            // Earlier stages finish later, but for weight gradients that lag behind: a stage matters when it has more to
+            // synchronise than all before it.
+            let with_tied = stage.sync.behind + if at == 0 || at == last { priceable.tied } else { 0.0 };
+            if with_tied <= most_behind && layout.schedule != PipelineSchedule::ZeroBubble {
+                continue;
+            }
+            most_behind = with_tied;
+            let synced = synced(at) + with_tied - stage.sync.behind;
+            if synced > end {
+                (slowest, end) = (at, synced);
+            }
+        }
+        let update = |stage: &Stage| stage.optimizer + stage.sync.after_update;
+        let updated = stages.iter().max_by(|a, b| update(a).total_cmp(&update(b)));
+        let (optimizer, gathered) = updated.map_or((0.0, 0.0), |stage| (stage.optimizer, stage.sync.after_update));
         let overhead = self.stack.step_ms * 1e-3;
-        let seconds = end + tied + optimizer + overhead;
-        let mut breakdown = Self::passes_of(&stages[last], layout);
-        breakdown.bubble = end - stages[last].sync - m as f64 * stages[last].time.both();
-        breakdown.gradient_sync = stages[last].sync + tied;
+        let seconds = end + optimizer + gathered + overhead;
+        let stage = &stages[slowest];
+        let mut breakdown = stage.breakdown(layout);
+        let tied = if slowest == 0 || slowest == last { priceable.tied } else { 0.0 };
+        let slowed = stage.sync.slowed + stage.sync.slowed_before;
+        breakdown.bubble = end - tied - stage.sync.behind - slowed - m as f64 * stage.both();
+        breakdown.gradient_sync = stage.sync.behind + slowed + tied + gathered;
         (breakdown.optimizer, breakdown.overhead) = (optimizer, overhead);
+        let busy = |stage: &Stage| std::iter::repeat_n(m as f64 * stage.both(), stage.count as usize);
         StepEstimate {
             predicted: Predicted::within(seconds, self.stack.spread),
             breakdown,
             samples: layout.global_batch,
             tokens: layout.global_batch * self.model.sequence_length,
-            stage_busy: stages.iter().map(|stage| m as f64 * stage.time.both()).collect(),
-            work: (stages[last].passes.forward + stages[last].passes.backward()) * m as f64,
+            stage_busy: stages.iter().flat_map(busy).collect(),
+            work: (stage.passes.forward + stage.passes.backward()) * m as f64,
         }
     }
-
-    /// The parts of the breakdown that a stage's passes decide.
-    fn passes_of(stage: &Stage, layout: &Layout) -> Breakdown {
-        let m = layout.micro_batches() as f64;
-        let Stage { passes, exposed, host, time, .. } = stage;
-        let gradients = passes.input_gradient + passes.weight_gradient;
-        let all: Work = (passes.forward + passes.backward()) * m;
-        let sharding = exposed.forward + exposed.backward;
-        Breakdown {
-            forward: passes.forward.compute() * m,
-            backward: gradients.compute() * m,
-            recompute: passes.recompute.compute() * m,
-            tensor_parallel: all.tensor_parallel,
-            context_parallel: all.context_parallel,
-            expert_parallel: all.expert_parallel,
-            sharding: sharding * m,
-            host: host * m,
-            pipeline_messages: time.both() * m - all.device() - (sharding + host) * m,
-            ..Breakdown::default()
-        }
-    }
-}
-
-/// What a stage's blocks add up to, for one micro-batch.
-#[derive(Clone, Copy, Debug, Default)]
-struct StageSum {
-    passes: Passes,
-    exposed: Exposed,
-    /// With the waits for the host, s.
-    forward: f64,
-    backward: f64,
-    parameters: Parameters,
-    tensors: f64,
-}
-
-impl StageSum {
-    fn add(&mut self, one: &Passes, unit: &Unit, parameters: Parameters, tensors: u64) {
-        self.passes += *one * unit.count;
-        self.forward += unit.forward * unit.count;
-        self.backward += unit.backward * unit.count;
-        self.parameters.dense += parameters.dense * unit.count;
-        self.parameters.experts += parameters.experts * unit.count;
-        self.tensors += tensors as f64 * unit.count;
-    }
-}
-
-/// How sharply the slower of device and host hides the other along a block's kernels: some are short and wait for the host
-/// even where most are long.
-const LAUNCH_OVERLAP: f64 = 8.0;
-
-/// Kernels of `device` seconds that a host launches in `host` seconds.
-fn launched(device: f64, host: f64) -> f64 {
-    let (long, short) = if device > host { (device, host) } else { (host, device) };
-    if long > 0.0 { long * (1.0 + (short / long).powf(LAUNCH_OVERLAP)).powf(1.0 / LAUNCH_OVERLAP) } else { 0.0 }
-}
-
-/// Share of a stage's layers that are computed again whole.
-fn repeated_share(layout: &Layout, layers: u64) -> f64 {
-    match layout.recompute {
-        Recompute::None | Recompute::Selective => 0.0,
-        Recompute::Full => 1.0,
-        Recompute::Layers(some) => some as f64 / layers.max(1) as f64,
-    }
-    .min(1.0)
-}
-
-/// Times that the state of a layer is kept and restored for a recomputation.
-const fn checkpoints(layout: &Layout, repeated: f64) -> f64 {
-    match layout.recompute {
-        Recompute::Selective => 1.0,
-        _ => repeated,
-    }
-}
-
-/// The passes of a block with what its recomputation adds.
-fn recomputed(passes: Passes, layout: &Layout, repeated: f64, is_layer: bool) -> Passes {
-    let recompute = match layout.recompute {
-        Recompute::Selective if is_layer => passes.recompute,
-        _ if is_layer => passes.forward * repeated,
-        _ => Work::default(),
-    };
-    Passes { recompute, ..passes }
 }

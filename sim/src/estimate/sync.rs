@@ -1,9 +1,12 @@
 //! What follows the last backward pass: gradients meet, parameters are updated.
 
+use std::ops::{Add, AddAssign, Mul};
+
 use cutplane_plan::Optimizer;
 
-use super::layout::{GradientSync, Layout, Offload, ServerPlacement, ZeroStage};
+use super::layout::{GradientSync, Layout, Offload, PipelineSchedule, ServerPlacement, ZeroStage};
 use super::mesh::{Holders, Mesh};
+use super::pipeline::StageTime;
 use super::sharding::gradient_bytes;
 use super::stack::{Stack, Trait};
 use crate::kernel::{GpuModel, Kernel, Precision};
@@ -32,31 +35,104 @@ impl Parameters {
     }
 }
 
-/// Exposed time of the synchronisation of a stage's gradients, s. `window` is the computation that it can run beside: the
-/// last micro-batch's backward pass.
+impl Add for Parameters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { dense: self.dense + other.dense, experts: self.experts + other.experts }
+    }
+}
+
+impl AddAssign for Parameters {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// So many times as many.
+impl Mul<f64> for Parameters {
+    type Output = Self;
+
+    fn mul(self, times: f64) -> Self {
+        Self { dense: self.dense * times, experts: self.experts * times }
+    }
+}
+
+/// Synchronisation of a stage's gradients; s.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Sync {
+    /// All of it, where it travels in buckets beside the passes that complete gradients; 0 where it does not.
+    pub(super) beside: f64,
+    /// What buckets add to the pass that completes the first chunk's gradients.
+    pub(super) slowed: f64,
+    /// What they add to the passes before that one.
+    pub(super) slowed_before: f64,
+    /// What is left behind the last pass.
+    pub(super) behind: f64,
+    /// What follows the update.
+    pub(super) after_update: f64,
+}
+
+/// Synchronisation of a stage's gradients, chunk by chunk: those of the last chunk are complete first.
 pub(super) fn gradient_sync(
-    parameters: Parameters,
-    window: f64,
-    layout: &Layout,
+    parameters: &[Parameters],
+    times: &[StageTime],
     mesh: &Mesh<'_>,
+    layout: &Layout,
     stack: &Stack,
-) -> f64 {
+) -> Sync {
+    let all = parameters.iter().fold(Parameters::default(), |sum, one| sum + *one);
     let overlapped = match layout.gradient_sync {
         GradientSync::AllReduce { overlapped } => overlapped.unwrap_or(stack.has(Trait::OverlapsGradients)),
         GradientSync::ParameterServer { servers, placement } => {
             let alone = layout.dp * layout.cp == 1;
-            return if alone { 0.0 } else { parameter_server(parameters.total(), servers, placement, layout, mesh) };
+            let behind = if alone { 0.0 } else { parameter_server(all.total(), servers, placement, layout, mesh) };
+            return Sync { behind, ..Sync::default() };
         }
     };
-    let dense = exchange(parameters.dense, Holders::All, layout, mesh, stack);
-    let experts = exchange(parameters.experts, Holders::Experts, layout, mesh, stack);
-    let (hideable, late) = (dense.hideable + experts.hideable, dense.late + experts.late);
+    let dense = exchange(all.dense, Holders::All, layout, mesh, stack);
+    let experts = exchange(all.experts, Holders::Experts, layout, mesh, stack);
+    let (hideable, after_update) = (dense.hideable + experts.hideable, dense.late + experts.late);
     if !overlapped || hideable <= 0.0 {
-        return hideable + late;
+        return Sync { behind: hideable, after_update, ..Sync::default() };
     }
-    let tail = hideable * (BUCKET / (parameters.total() * gradient_bytes(layout, stack))).min(1.0);
-    let slowed = hideable.min(window) * (stack.overlap_slowdown - 1.0);
-    (hideable - window).max(tail).max(slowed) + late
+    let slowdown = stack.overlap_slowdown;
+    let share = |parameters: Parameters| hideable * parameters.total() / all.total();
+    let (mut carried, mut slowed_before) = (0.0_f64, 0.0);
+    // As many micro-batches as stages pass between the last one of a chunk and that of the chunk before it.
+    for (parameters, time) in parameters.iter().zip(times).skip(1).rev() {
+        let all = carried + share(*parameters);
+        let room = layout.pp as f64 * time.backward;
+        let hidden = all.min(room);
+        slowed_before += hidden * (1.0 - 1.0 / slowdown);
+        carried = all - hidden;
+    }
+    let first = carried + share(parameters[0]);
+    let window = completing(&times[0], layout);
+    let (slowed, behind) = beside(window, first, buckets(parameters[0], layout, stack) as f64, slowdown);
+    Sync { beside: hideable, slowed, slowed_before, behind, after_update }
+}
+
+/// The pass that completes a chunk's gradients, s.
+fn completing(time: &StageTime, layout: &Layout) -> f64 {
+    if layout.pp > 1 && layout.schedule == PipelineSchedule::ZeroBubble { time.weight_gradient } else { time.backward }
+}
+
+/// Buckets that the gradients of some parameters travel in.
+pub(super) fn buckets(parameters: Parameters, layout: &Layout, stack: &Stack) -> u64 {
+    ((parameters.total() * gradient_bytes(layout, stack) / BUCKET).ceil() as u64).max(1)
+}
+
+/// What `traffic` seconds in `buckets` buckets add to a pass of `window` seconds, each bucket ready when its share of the pass
+/// is done, and what is left of them behind it. The pass progresses at `1 / slowdown` while buckets travel.
+fn beside(window: f64, traffic: f64, buckets: f64, slowdown: f64) -> (f64, f64) {
+    let (share, each) = (window / buckets, traffic / buckets);
+    if each <= share * slowdown {
+        // Every bucket has arrived when the next is ready.
+        return ((buckets - 1.0) * each * (1.0 - 1.0 / slowdown), each);
+    }
+    let slowed = (slowdown - 1.0) * (window - share);
+    (slowed, traffic - slowdown * (window - share))
 }
 
 /// What some parameters' gradients cost, s.

@@ -126,9 +126,9 @@ impl Pricer<'_> {
 
     fn kernels(&self, op: &Op) -> Result<Both, GraphStepError> {
         let (forward, backward) = self.plain_kernels(op)?;
-        let marked = |charge: Charge| match is_rare(&op.kind) {
-            true => Charge { rare: charge.products + charge.passes, ..charge },
-            false => charge,
+        let marked = |charge: Charge| {
+            let rare = if is_rare(&op.kind) { charge.products + charge.passes } else { 0.0 };
+            Charge { rare, ..charge }
         };
         Ok((marked(forward), marked(backward)))
     }

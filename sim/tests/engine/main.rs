@@ -5,6 +5,10 @@
 mod closed_forms;
 mod fake;
 mod laws;
+mod step_goldens;
+mod step_noise;
+mod step_replicas;
+mod step_support;
 
 use cutplane_graph::DeviceKind::{Cpu, Gpu};
 use cutplane_graph::Pass;

@@ -40,6 +40,13 @@ pub(crate) fn step(model: &FoldedModel, layout: &Layout, stack: &str) -> StepEst
     Estimator::new(model, &gpu, &fabric, Stack::named(stack, None).unwrap()).estimate(layout).unwrap()
 }
 
+/// Prices many layouts of a model.
+pub(crate) fn with_estimator(model: &FoldedModel, stack: &str, work: impl FnOnce(&Estimator<'_>)) {
+    let device = cutplane_zoo::device_from_hardware_text("A100-SXM4-80GB").unwrap();
+    let (gpu, fabric) = (GpuModel::from_spec(device), nodes());
+    work(&Estimator::new(model, &gpu, &fabric, Stack::named(stack, None).unwrap()));
+}
+
 /// Numbers that follow from a seed (Lehmer's generator).
 pub(crate) struct Draw(u64);
 

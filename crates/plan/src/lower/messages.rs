@@ -1,4 +1,4 @@
-//! What flows between pipeline ranks: one message for each pair of stages, replica and micro-batch.
+//! What flows between pipeline ranks: one message for each pair of stages, place in them and micro-batch.
 
 use std::collections::BTreeMap;
 
@@ -36,12 +36,13 @@ pub(super) struct Traffic {
 impl Traffic {
     pub(super) fn new(plan: &VerifiedPlan<'_>, stages: &Stages) -> Self {
         let mut traffic = Self { cuts: cuts(plan, stages), messages: Vec::new(), ids: BTreeMap::new() };
-        let (replicas, micro_batches) = (plan.plan().data_degree(), plan.plan().micro_batches);
+        let places = plan.plan().data_degree() * plan.plan().execution.tensor_degree();
+        let micro_batches = plan.plan().micro_batches;
         for cut in 0..traffic.cuts.len() {
-            for replica in 0..replicas {
+            for place in 0..places {
                 for micro_batch in 0..micro_batches {
                     for direction in [Direction::Activation, Direction::Gradient] {
-                        traffic.add(plan, (cut, replica, micro_batch, direction));
+                        traffic.add(plan, (cut, place, micro_batch, direction));
                     }
                 }
             }
@@ -50,14 +51,15 @@ impl Traffic {
     }
 
     fn add(&mut self, plan: &VerifiedPlan<'_>, key: (usize, usize, u64, Direction)) {
-        let (cut, replica, micro_batch, direction) = key;
+        let (cut, place, micro_batch, direction) = key;
         let cut = &self.cuts[cut];
         let values = cut.values(direction).to_vec();
         if values.is_empty() {
             return;
         }
-        let (ranks, replicas) = (plan.plan().pipeline_ranks(), plan.plan().data_degree());
-        let rank = |stage: usize| Rank((stage % ranks * replicas + replica) as u32);
+        let ranks = plan.plan().pipeline_ranks();
+        let places = plan.plan().data_degree() * plan.plan().execution.tensor_degree();
+        let rank = |stage: usize| Rank((stage % ranks * places + place) as u32);
         let (from, to) = match direction {
             Direction::Activation => (rank(cut.from), rank(cut.to)),
             Direction::Gradient => (rank(cut.to), rank(cut.from)),

@@ -13,7 +13,8 @@ use crate::schedule::{Slot, rank_slots};
 pub(super) struct RankLowering<'l, 'p, 'a> {
     all: &'l Lowering<'p, 'a>,
     row: usize,
-    replica: usize,
+    /// Its place in the device list of its stages: replica and place on the tensor axis.
+    place: usize,
     rank: Rank,
     next: &'l mut u32,
     list: Vec<Instruction>,
@@ -32,16 +33,16 @@ pub(super) struct RankLowering<'l, 'p, 'a> {
 }
 
 impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
-    pub(super) fn new(all: &'l Lowering<'p, 'a>, row: usize, replica: usize, next: &'l mut u32) -> Self {
+    pub(super) fn new(all: &'l Lowering<'p, 'a>, row: usize, place: usize, next: &'l mut u32) -> Self {
         let plan = all.plan.plan();
-        let rank = Rank((row * plan.data_degree() + replica) as u32);
+        let rank = Rank((row * plan.data_degree() * plan.execution.tensor_degree() + place) as u32);
         let stages = (0..plan.stages.len()).filter(|stage| stage % plan.pipeline_ranks() == row);
         let segments = stages.flat_map(|stage| all.stages.of_stage[stage].iter().copied());
         let left = segments.map(|segment| (segment, plan.micro_batches)).collect();
         Self {
             all,
             row,
-            replica,
+            place,
             rank,
             next,
             list: Vec::new(),
@@ -78,8 +79,24 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         if !updates {
             self.update();
         }
-        let device = self.all.plan.device(self.row, self.replica);
-        RankProgram { rank: self.rank, device, stage: self.row, replica: self.replica, instructions: self.list }
+        let device = self.all.plan.device(self.row, self.place);
+        let replica = self.replica();
+        RankProgram { rank: self.rank, device, stage: self.row, replica, instructions: self.list }
+    }
+
+    fn replica(&self) -> usize {
+        self.place / self.all.plan.plan().execution.tensor_degree()
+    }
+
+    /// What takes the place of a pass of a segment that is an exchange.
+    fn exchange(&self, segment: SegmentId, micro_batch: u64, direction: Direction) -> Option<Action> {
+        let exchange = self.all.stages.exchanges.get(&segment)?;
+        let collective = match direction {
+            Direction::Activation => exchange.forward(),
+            Direction::Gradient => exchange.backward(),
+        };
+        let group = self.all.groups.exchange(segment, self.replica(), direction);
+        Some(Action::Exchange { micro_batch, segment, direction, collective, group })
     }
 
     fn push(&mut self, action: Action, depends_on: impl IntoIterator<Item = InstructionId>) -> InstructionId {
@@ -106,7 +123,8 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
                 }
             }
             needs.extend(facts.inputs.iter().filter_map(|value| self.given.get(&(micro_batch, *value))));
-            let id = self.push(Action::Forward { micro_batch, segment }, needs);
+            let action = self.exchange(segment, micro_batch, Direction::Activation);
+            let id = self.push(action.unwrap_or(Action::Forward { micro_batch, segment }), needs);
             self.release(segment, id);
             self.forwards.insert((micro_batch, segment), id);
             self.given.extend(facts.outputs.iter().map(|value| ((micro_batch, *value), id)));
@@ -139,8 +157,12 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
                 let gathered = self.gather(segment).into_iter().chain([needs[0]]);
                 needs.push(self.push(Action::Recompute { micro_batch, segment }, gathered));
             }
-            let whole = Action::Backward { micro_batch, segment };
-            let action = if only_inputs { Action::BackwardInput { micro_batch, segment } } else { whole };
+            let exchange = self.exchange(segment, micro_batch, Direction::Gradient);
+            let action = match exchange {
+                Some(exchange) => exchange,
+                None if only_inputs => Action::BackwardInput { micro_batch, segment },
+                None => Action::Backward { micro_batch, segment },
+            };
             let id = self.push(action, needs);
             if recomputed {
                 self.release(segment, id);
@@ -153,7 +175,7 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
                     self.push(Action::Send { message }, needs);
                 }
             }
-            if only_inputs {
+            if only_inputs && exchange.is_none() {
                 self.halves.insert((micro_batch, segment), id);
             } else {
                 self.through(segment, id);
@@ -164,8 +186,8 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
     fn backward_weight(&mut self, stage: usize, micro_batch: u64) {
         let all = self.all;
         for &segment in all.stages.of_stage[stage].iter().rev().filter(|id| all.stages.goes_back[id.index()]) {
-            let half = self.halves.remove(&(micro_batch, segment));
-            let id = self.push(Action::BackwardWeight { micro_batch, segment }, half);
+            let Some(half) = self.halves.remove(&(micro_batch, segment)) else { continue };
+            let id = self.push(Action::BackwardWeight { micro_batch, segment }, [half]);
             self.through(segment, id);
         }
     }
@@ -185,7 +207,7 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
     ) -> Vec<(&'l Cut, MessageId)> {
         let traffic = &self.all.traffic;
         let cuts = traffic.cuts.iter().enumerate().filter(|(_, cut)| touches(cut));
-        let message = |(index, cut)| Some((cut, traffic.message((index, self.replica, micro_batch, direction))?));
+        let message = |(index, cut)| Some((cut, traffic.message((index, self.place, micro_batch, direction))?));
         cuts.filter_map(message).collect()
     }
 
@@ -229,12 +251,12 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
 
     /// Whether only replicas of this rank hold the group's parameters.
     fn is_own(&self, group: GroupId) -> bool {
-        let replicas = self.all.plan.plan().data_degree();
-        self.all.groups[group.index()].ranks.iter().all(|rank| rank.index() / replicas == self.row)
+        let places = self.all.plan.plan().data_degree() * self.all.plan.plan().execution.tensor_degree();
+        self.all.groups.all[group.index()].ranks.iter().all(|rank| rank.index() / places == self.row)
     }
 
     fn is_whole(&self, group: GroupId) -> bool {
-        let params = &self.all.groups[group.index()].params;
+        let params = &self.all.groups.all[group.index()].params;
         let uses = |segment: &SegmentId| {
             let held = &self.all.stages.segments[segment.index()].params;
             params.iter().any(|param| held.binary_search(param).is_ok())
@@ -282,7 +304,7 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         }
         let held = &self.all.stages.segments[segment.index()].params;
         let uses = |group: &GroupId| {
-            let mut params = self.all.groups[group.index()].params.iter();
+            let mut params = self.all.groups.all[group.index()].params.iter();
             self.is_own(*group) && params.any(|param| held.binary_search(param).is_ok())
         };
         mine(self.all, self.rank).filter(uses).collect()
@@ -301,8 +323,9 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
     }
 }
 
-/// The groups that a rank belongs to, in order.
+/// The groups of parameters that a rank belongs to, in order.
 fn mine<'l>(all: &'l Lowering<'_, '_>, rank: Rank) -> impl Iterator<Item = GroupId> + 'l {
-    let groups = all.groups.iter().enumerate().filter(move |(_, group)| group.ranks.contains(&rank));
+    let groups = all.groups.all.iter().enumerate();
+    let groups = groups.filter(move |(_, group)| !group.params.is_empty() && group.ranks.contains(&rank));
     groups.map(|(id, _)| GroupId(id as u32))
 }

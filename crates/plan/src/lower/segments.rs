@@ -1,6 +1,8 @@
 //! Stages cut into segments, and which of them a backward pass has to reach.
 
-use cutplane_graph::{ModelGraph, OpId, ParamId, ValueId};
+use std::collections::BTreeMap;
+
+use cutplane_graph::{Exchange, ModelGraph, OpId, OpKind, ParamId, ValueId};
 
 use crate::execution::Recompute;
 use crate::program::{Segment, SegmentId};
@@ -21,6 +23,8 @@ pub(super) struct Stages {
     pub(super) needs_gradient: Vec<bool>,
     /// Parameters that are not trained, in id order.
     pub(super) frozen: Vec<ParamId>,
+    /// The segments that hold nothing but an exchange.
+    pub(super) exchanges: BTreeMap<SegmentId, Exchange>,
 }
 
 impl Stages {
@@ -44,10 +48,16 @@ impl Stages {
         let ranks = plan.plan().pipeline_ranks();
         let segment = |(stage, ops): (usize, Vec<OpId>)| segment(model, stage % ranks, ops, &segment_of);
         let segments: Vec<Segment> = pieces.into_iter().map(segment).collect();
-        let frozen = plan.plan().execution.frozen_params(model);
+        let frozen = plan.frozen_params();
         let needs_gradient = needs_gradient(model, &frozen);
+        let kind = |segment: &Segment| match &model.op(segment.ops[0]).kind {
+            OpKind::Exchange(exchange) => Some(exchange.clone()),
+            _ => None,
+        };
+        let exchanges = segments.iter().enumerate();
+        let exchanges = exchanges.filter_map(|(id, segment)| Some((SegmentId(id as u32), kind(segment)?))).collect();
         let goes_back = segments.iter().map(|segment| goes_back(segment, &frozen, &needs_gradient)).collect();
-        Self { segments, of_stage, segment_of, recomputed, goes_back, needs_gradient, frozen }
+        Self { segments, of_stage, segment_of, recomputed, goes_back, needs_gradient, frozen, exchanges }
     }
 
     /// The segment that writes a value; `None` for a graph input.
@@ -57,25 +67,30 @@ impl Stages {
 }
 
 /// The operators of a stage in stretches, and whether each is recomputed. A stage is one stretch, unless it is recomputed
-/// in parts or exchanges its gradients in buckets, which leave layer by layer.
+/// in parts or exchanges its gradients in buckets, which leave layer by layer. An exchange over a tensor axis stands alone.
 fn cut(plan: &VerifiedPlan<'_>, stage: usize) -> Vec<(Vec<OpId>, bool)> {
     let (model, execution) = (plan.model(), &plan.plan().execution);
     let mut stretches: Vec<(Vec<OpId>, bool)> = Vec::new();
-    let mut last_layer = None;
-    for op in plan.plan().stages[stage].ops.iter() {
-        let layer = model.op(op).layer;
+    let (mut last_layer, mut last_exchanges) = (None, false);
+    for op in model.op_ids().filter(|op| plan.stage_of(*op) == stage) {
+        let (layer, exchanges) = (model.op(op).layer, matches!(model.op(op).kind, OpKind::Exchange(_)));
         let (again, apart) = match &execution.recompute {
             Recompute::None => (false, false),
             Recompute::Stages => (true, false),
             Recompute::Layers => (layer.is_some(), true),
-            Recompute::Ops(ops) => (ops.contains(op), false),
+            Recompute::Ops(ops) => (ops.contains(plan.origin(op)), false),
         };
+        let again = again && !exchanges;
         let by_layer = apart || execution.bucket_bytes.is_some();
         match stretches.last_mut() {
-            Some((ops, same)) if *same == again && (!by_layer || last_layer == Some(layer)) => ops.push(op),
+            Some((ops, same))
+                if *same == again && (!by_layer || last_layer == Some(layer)) && !exchanges && !last_exchanges =>
+            {
+                ops.push(op);
+            }
             _ => stretches.push((vec![op], again)),
         }
-        last_layer = Some(layer);
+        (last_layer, last_exchanges) = (Some(layer), exchanges);
     }
     stretches
 }

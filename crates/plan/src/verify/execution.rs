@@ -46,6 +46,13 @@ fn exclusions(plan: &Plan) -> Vec<PlanViolation> {
         let remedy = "set execution.synchronisation to \"all-reduce\"";
         refuse("synchronisation", execution.synchronisation.to_string(), why, remedy);
     }
+    let devices = plan.stages.first().map_or(0, |stage| stage.devices.len());
+    if execution.tensor.as_ref().is_some_and(|tensor| tensor.degree == 0)
+        || !devices.is_multiple_of(execution.tensor_degree())
+    {
+        let value = execution.tensor_degree().to_string();
+        refuse("tensor.degree", value, "does not divide the devices of a stage", "give each replica as many devices");
+    }
     if execution.bucket_bytes == Some(Bytes::ZERO) {
         refuse("bucket_bytes", "0".into(), "holds no gradient", "give a size, or leave the field out");
     }

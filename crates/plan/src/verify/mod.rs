@@ -4,7 +4,7 @@ mod execution;
 
 use std::collections::HashMap;
 
-use cutplane_graph::{DeviceGraph, DeviceId, ModelGraph, OpId, ParamId};
+use cutplane_graph::{DeviceGraph, DeviceId, LocalGraph, ModelGraph, OpId, ParamId};
 use cutplane_units::Bytes;
 
 use crate::error::PlanViolation;
@@ -19,6 +19,7 @@ const MOST_MICRO_BATCHES: u64 = 1 << 16;
 pub struct VerifiedPlan<'a> {
     plan: &'a Plan,
     model: &'a ModelGraph,
+    local: Option<LocalGraph>,
     devices: &'a DeviceGraph,
     placement: Vec<Vec<DeviceId>>,
     stage_of: Vec<usize>,
@@ -30,9 +31,24 @@ impl<'a> VerifiedPlan<'a> {
         self.plan
     }
 
-    /// The model.
-    pub fn model(&self) -> &'a ModelGraph {
-        self.model
+    /// The graph that each rank computes: the model, or what the split over a tensor axis makes of it.
+    pub fn model(&self) -> &ModelGraph {
+        self.local.as_ref().map_or(self.model, LocalGraph::graph)
+    }
+
+    /// The operator of the model that one of [`VerifiedPlan::model`] stands for.
+    pub fn origin(&self, op: OpId) -> OpId {
+        self.local.as_ref().map_or(op, |local| local.origin(op))
+    }
+
+    /// Parameters that are not trained, in id order.
+    pub(crate) fn frozen_params(&self) -> Vec<ParamId> {
+        self.plan.execution.frozen_params(self.model)
+    }
+
+    /// The split over a tensor axis.
+    pub(crate) fn local(&self) -> Option<&LocalGraph> {
+        self.local.as_ref()
     }
 
     /// The devices.
@@ -40,14 +56,14 @@ impl<'a> VerifiedPlan<'a> {
         self.devices
     }
 
-    /// The device of replica `replica` of stage `stage`.
-    pub fn device(&self, stage: usize, replica: usize) -> DeviceId {
-        self.placement[stage][replica]
+    /// The device at place `index` of the list of stage `stage`.
+    pub fn device(&self, stage: usize, index: usize) -> DeviceId {
+        self.placement[stage][index]
     }
 
     /// The stage that an operator belongs to.
     pub fn stage_of(&self, op: OpId) -> usize {
-        self.stage_of[op.index()]
+        self.stage_of[self.origin(op).index()]
     }
 }
 
@@ -73,8 +89,12 @@ pub fn verify<'a>(
         return Err(violations);
     }
     violations.extend(flow_violations(model, &stage_of));
-    violations.extend(device_fit_violations(plan, model, devices, &placement));
-    if violations.is_empty() { Ok(VerifiedPlan { plan, model, devices, placement, stage_of }) } else { Err(violations) }
+    let local = plan.execution.tensor.as_ref().map(|tensor| tensor.local(model)).transpose();
+    let local = local.map_err(|problem| vec![PlanViolation::Tensor { problem: problem.to_string() }])?;
+    let held = local.as_ref().map_or(model, LocalGraph::graph);
+    violations.extend(device_fit_violations(plan, model, held, devices, &placement));
+    let verified = VerifiedPlan { plan, model, local, devices, placement, stage_of };
+    if violations.is_empty() { Ok(verified) } else { Err(violations) }
 }
 
 fn header_violations(plan: &Plan, model: &ModelGraph, devices: &DeviceGraph) -> Vec<PlanViolation> {
@@ -152,7 +172,7 @@ fn place(plan: &Plan, devices: &DeviceGraph) -> (Vec<Vec<DeviceId>>, Vec<PlanVio
         devices.device_ids().map(|id| (devices.device(id).name.as_str(), id)).collect();
     let mut used: HashMap<&str, usize> = HashMap::new();
     let (mut placement, mut found) = (Vec::new(), Vec::new());
-    let expected = plan.data_degree();
+    let expected = plan.stages.first().map_or(0, |stage| stage.devices.len());
     for (stage, names) in plan.stages.iter().map(|stage| &stage.devices).enumerate() {
         if names.is_empty() {
             found.push(PlanViolation::NoDevices { stage });
@@ -188,13 +208,14 @@ fn flow_violations(model: &ModelGraph, stage_of: &[usize]) -> Vec<PlanViolation>
 fn device_fit_violations(
     plan: &Plan,
     model: &ModelGraph,
+    held: &ModelGraph,
     devices: &DeviceGraph,
     placement: &[Vec<DeviceId>],
 ) -> Vec<PlanViolation> {
     let mut found = Vec::new();
     let ranks = plan.pipeline_ranks();
     for (index, row) in placement.iter().take(ranks).enumerate() {
-        let needed = certain_bytes(plan, model, plan.stages.iter().skip(index).step_by(ranks));
+        let needed = certain_bytes(plan, (model, held), plan.stages.iter().skip(index).step_by(ranks));
         for device in row.iter().map(|id| devices.device(*id)) {
             let available = device.spec.memory();
             if needed > available {
@@ -210,8 +231,13 @@ fn device_fit_violations(
     found
 }
 
-/// Bytes that a rank of these stages holds at some moment, whatever the cost model.
-fn certain_bytes<'a>(plan: &Plan, model: &ModelGraph, stages: impl Iterator<Item = &'a Stage>) -> Bytes {
+/// Bytes that a rank of these stages holds at some moment, whatever the cost model. `held` has the shapes that it holds
+/// parameters of `model` in.
+fn certain_bytes<'a>(
+    plan: &Plan,
+    (model, held): (&ModelGraph, &ModelGraph),
+    stages: impl Iterator<Item = &'a Stage>,
+) -> Bytes {
     let mut params: Vec<ParamId> =
         stages.flat_map(|stage| stage.ops.iter()).flat_map(|op| model.op(op).params.iter().copied()).collect();
     params.sort_unstable();
@@ -219,8 +245,8 @@ fn certain_bytes<'a>(plan: &Plan, model: &ModelGraph, stages: impl Iterator<Item
     let frozen = plan.execution.frozen_params(model);
     let (fixed, trained): (Vec<ParamId>, Vec<ParamId>) =
         params.into_iter().partition(|param| frozen.binary_search(param).is_ok());
-    let weights = |params: &[ParamId]| -> Bytes { params.iter().map(|param| model.param(*param).bytes()).sum() };
-    let (whole, own) = (state_bytes(model, trained.iter().copied(), plan.workload.optimizer), weights(&trained));
+    let weights = |params: &[ParamId]| -> Bytes { params.iter().map(|param| held.param(*param).bytes()).sum() };
+    let (whole, own) = (state_bytes(held, trained.iter().copied(), plan.workload.optimizer), weights(&trained));
     let share = |bytes: Bytes| Bytes::new(bytes.get() / plan.data_degree().max(1) as u64);
     let optimizer = Bytes::new(whole.get() - 2 * own.get());
     weights(&fixed)

@@ -13,7 +13,10 @@ pub(super) fn quantity(name: &str, dimension: Dimension, workload: Workload) -> 
         (_, Workload::Other) => Err(Skip::new("unknown-workload", format!("metric '{name}'"))),
         (Dimension::Share, _) => utilisation(name),
         (Dimension::Time, Workload::Kernel) => Ok(Quantity::KernelTime),
-        (Dimension::Time, Workload::Collective) => Ok(Quantity::CollectiveTime),
+        (Dimension::Time, Workload::Collective) if says(name, &["time", "latency", "duration"]) => {
+            Ok(Quantity::CollectiveTime)
+        }
+        (Dimension::Time, Workload::Collective) => Err(Skip::new("unknown-metric", format!("'{}'", name.trim()))),
         (Dimension::Time, Workload::Training) => step_time(name),
         (Dimension::Time, Workload::Inference) => Ok(latency(name)),
         (Dimension::Flops { .. }, Workload::Kernel) => Ok(Quantity::KernelFlops),

@@ -22,7 +22,9 @@ pub(super) fn of_step(model: &FoldedModel, layout: &Layout) -> (f64, f64) {
         Recompute::None | Recompute::Selective => 0.0,
     };
     let samples = layout.global_batch as f64;
-    (3.0 * (layers + others) * samples, ((3.0 + repeated.min(1.0)) * layers + 3.0 * others) * samples)
+    // Of frozen weights there are no gradients.
+    let passes = if layout.frozen { 2.0 } else { 3.0 };
+    (passes * (layers + others) * samples, ((passes + repeated.min(1.0)) * layers + passes * others) * samples)
 }
 
 /// Forward operations of a sample.

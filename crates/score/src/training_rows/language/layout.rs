@@ -27,7 +27,7 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
     let family = parse::software(&row.framework).family;
     let mut trace: Vec<TraceEntry> =
         degrees.assumed.iter().map(|column| assumed("column", (*column).to_owned())).collect();
-    let sharding = parse::sharding(&row.zero_stage_or_fsdp)?.unwrap_or_default();
+    let sharding = sharding(row)?;
     let precision = precision(row, device, &mut trace)?;
     let layout = Layout {
         dp: degrees.dp,
@@ -124,24 +124,41 @@ fn scheduled(row: &Row, layout: Layout, degrees: &Degrees, trace: &mut Vec<Trace
     Layout { schedule, ..layout }
 }
 
-/// State over the memory of a device from which a step that was timed cannot have trained everything.
-const BEYOND_MEMORY: f64 = 1.15;
+/// Sharding by its column; where that is empty, notes or framework may say that FSDP is on.
+fn sharding(row: &Row) -> Result<parse::Sharding, Skip> {
+    let stated = parse::sharding(&row.zero_stage_or_fsdp)?;
+    let noted = says(&row.notes.to_ascii_lowercase(), &["fsdp=on", "fsdp=true"])
+        || says(&row.framework.to_ascii_lowercase(), &["fsdp", "torchtitan"]);
+    match stated {
+        None if noted => Ok(parse::sharding("fsdp")?.unwrap_or_default()),
+        stated => Ok(stated.unwrap_or_default()),
+    }
+}
 
 /// A step that was timed did fit: where weights, gradients and optimizer of a dense model alone exceed the memory, adapters
 /// were trained.
 fn trainable(row: &Row, layout: Layout, device: &DeviceSpec, trace: &mut Vec<TraceEntry>) -> Layout {
-    let state = parse::transformer(row).ok().and_then(|model| least_state_gib(&model, &layout));
+    let family = parse::software(&row.framework).family;
+    // Megatron-Core sums gradients in 32 bits.
+    let gradient = if family == SoftwareFamily::MegatronCore { 4.0 } else { 2.0 };
+    let state = parse::transformer(row).ok().and_then(|model| least_state_gib(&model, &layout, gradient));
     let timed = !row.metric_name.to_ascii_lowercase().contains("memory");
-    if layout.frozen || !timed || state.is_none_or(|state| state < BEYOND_MEMORY * device.memory_gib) {
+    if layout.frozen || !timed || state.is_none_or(|state| state < device.memory_gib) {
         return layout;
+    }
+    if row.zero_stage_or_fsdp.trim().is_empty() && layout.zero.stage == ZeroStage::None && layout.dp > 1 {
+        trace.push(assumed("sharding", "the optimizer's: its whole state exceeds the memory"));
+        let sharded = Layout { zero: Zero { stage: ZeroStage::One, ..layout.zero }, ..layout };
+        return trainable(row, sharded, device, trace);
     }
     trace.push(assumed("trained", "adapters: the state of all weights exceeds the memory"));
     Layout { frozen: true, ..layout }
 }
 
-/// Least memory of the state of a dense model on a device, GiB: 2 bytes of weights, 2 of gradients, 12 of the optimizer.
+/// Least memory of the state of a dense model's layers on a device, GiB: 2 bytes of weights, those of gradients, 12 of the
+/// optimizer.
 /// `None` for mixtures of experts and with state on the host.
-fn least_state_gib(model: &parse::Transformer, layout: &Layout) -> Option<f64> {
+fn least_state_gib(model: &parse::Transformer, layout: &Layout, gradient: f64) -> Option<f64> {
     if model.experts.is_some() || layout.offload != Offload::None {
         return None;
     }
@@ -155,7 +172,7 @@ fn least_state_gib(model: &parse::Transformer, layout: &Layout) -> Option<f64> {
         ZeroStage::Two => [1.0, ranks, ranks],
         ZeroStage::Three => [ranks; 3],
     };
-    let bytes = 2.0 / weights + 2.0 / gradients + 12.0 / optimizer;
+    let bytes = 2.0 / weights + gradient / gradients + 12.0 / optimizer;
     Some(numbers * bytes / (layout.tp * layout.pp) as f64 / (1u64 << 30) as f64)
 }
 
