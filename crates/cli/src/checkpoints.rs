@@ -24,7 +24,7 @@ pub(crate) struct CheckpointArgs {
     #[arg(long = "keep-checkpoints", default_value_t = 2, value_name = "COUNT")]
     keep: usize,
     /// Goes on from the newest checkpoint of this folder, or from the manifest (step-*.json) that is named; under any plan
-    /// of the same model. The seed is that of the checkpoint.
+    /// of the same model. The seed is that of the checkpoint; --data and --lr are to be given as before.
     #[arg(long, value_name = "FOLDER", conflicts_with = "weights")]
     resume: Option<PathBuf>,
     /// Goes on when a rank is lost: plans anew for the devices that are left and begins at the last checkpoint. With

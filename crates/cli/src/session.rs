@@ -9,7 +9,7 @@ use cutplane_plan::{Plan, Program, lower};
 use cutplane_runtime::checkpoint::Checkpoint;
 use cutplane_runtime::data::Batches;
 use cutplane_runtime::devices::Place;
-use cutplane_runtime::exec::{Run as Execution, RunOptions};
+use cutplane_runtime::exec::{Rehearsal, Run as Execution, RunOptions};
 
 use crate::{context, elastic};
 
@@ -23,6 +23,8 @@ pub(crate) struct Work {
     pub(crate) options: Box<Options>,
     /// Where each device is.
     pub(crate) places: BTreeMap<String, Place>,
+    /// A failure on purpose, of the first plan.
+    pub(crate) rehearsal: Option<Rehearsal>,
 }
 
 /// A plan that is being run.
@@ -43,7 +45,7 @@ impl Session {
         plan: Plan,
         model: Arc<ModelGraph>,
         devices: DeviceGraph,
-        work: Work,
+        mut work: Work,
         checkpoint: Option<Arc<Checkpoint>>,
     ) -> Result<Self> {
         let program = Arc::new(lower(&context::verified(&plan, &model, &devices)?)?);
@@ -57,7 +59,8 @@ impl Session {
                 checkpoint.resume(work.batches.clone())?
             }
         };
-        let options = RunOptions { resume: checkpoint.clone(), ..(work.options)(&places) };
+        let rehearsal = work.rehearsal.take();
+        let options = RunOptions { resume: checkpoint.clone(), rehearsal, ..(work.options)(&places) };
         let run = Execution::start(Arc::clone(&model), Arc::clone(&program), Arc::new(batches), &options)?;
         Ok(Self { plan, model, devices, program, run, work, origin: checkpoint })
     }

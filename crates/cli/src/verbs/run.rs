@@ -176,10 +176,10 @@ impl Run {
         let (transfers, (comm, rehearsal)) = (self.transfers.into(), self.checkpoints.faults()?);
         let options = move |places: &[Place]| {
             let options = local::run_options(places, optimizer, seed);
-            RunOptions { transfers, weights: weights.clone(), comm, rehearsal, ..options }
+            RunOptions { transfers, weights: weights.clone(), comm, ..options }
         };
         let places = names.zip(places).collect();
-        let work = Work { batches, options: Box::new(options), places };
+        let work = Work { batches, options: Box::new(options), places, rehearsal };
         Session::start(plan, Arc::new(model), devices, work, checkpoint)
     }
 
