@@ -175,7 +175,8 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    fn new(
+    /// A question about a batch; `fp8` takes products in 8 bits, whatever the precision beside them.
+    pub(crate) fn new(
         asked: LayoutQuestion,
         batch: u64,
         optimizer: Optimizer,

@@ -1,25 +1,34 @@
-//! `cutplane simulate`: predict a saved plan instruction by instruction.
+//! `cutplane simulate`: predict a saved plan instruction by instruction, or a layout class by class.
+
+mod layout;
+mod trace;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use cutplane_plan::{Program, lower, read_plan};
 use cutplane_record::Timeline;
 use cutplane_sim::engine::simulate;
 use serde_json::json;
 
-use crate::{context, output, pricing};
+use self::layout::{Step, StepArgs};
+use crate::{context, layouts, output, pricing};
 
-/// Predicts one step of a plan: step time, bubbles, where the time goes, memory.
+/// Predicts one step of a plan, or of a layout at any scale: step time, bubbles, where the time goes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cutplane simulate plan.json                      predict the step
   cutplane simulate plan.json --trace trace.json   and open the trace in https://ui.perfetto.dev
-  cutplane simulate plan.json --json               the same as data")]
+  cutplane simulate plan.json --json               the same as data
+  cutplane simulate layout.json --jitter 0.05      a layout that cutplane plan wrote, with jitter
+  cutplane simulate megatron-1t --cluster dgx-a100:384 --tp 8 --pp 64 --dp 6 --interleave 2 --batch 3072")]
 pub(crate) struct Simulate {
-    /// A plan file, as `cutplane plan --out` and `cutplane compare` write it.
+    /// A plan or layout file, as `cutplane plan --out` and `cutplane compare` write it; with --cluster, a model.
+    #[arg(value_name = "PLAN")]
     plan: PathBuf,
+    #[command(flatten)]
+    step: StepArgs,
     /// Prices from this device profile [default: the cache for CPU ranks, the datasheet for accelerators].
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -33,6 +42,10 @@ pub(crate) struct Simulate {
 
 impl Simulate {
     pub(crate) fn run(&self) -> Result<()> {
+        if let Some(step) = self.layout()? {
+            return step.run(&self.step, self.trace.as_ref(), self.json);
+        }
+        self.step.refuse_for_plans()?;
         let plan = read_plan(&self.plan)?;
         let (model, devices) = context::rebuild(&plan)?;
         let verified = context::verified(&plan, &model, &devices)?;
@@ -66,6 +79,21 @@ impl Simulate {
             println!("saved    {} (open it in https://ui.perfetto.dev)", path.display());
         }
         Ok(())
+    }
+}
+
+impl Simulate {
+    /// The layout that is meant, if any.
+    fn layout(&self) -> Result<Option<Step>> {
+        if self.step.is_meant() {
+            let model = self.plan.to_str().context("the name of the model is not UTF-8")?;
+            return self.step.step(model).map(Some);
+        }
+        match std::fs::read_to_string(&self.plan) {
+            Ok(text) if layouts::is_layout(&text) => Step::of_file(&text, &self.plan).map(Some),
+            // Reading the plan names what is wrong with the file.
+            _ => Ok(None),
+        }
     }
 }
 
