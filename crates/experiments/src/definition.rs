@@ -155,7 +155,8 @@ pub struct Experiment {
     pub folder: PathBuf,
     /// The definition.
     pub definition: Definition,
-    /// First 12 hexadecimal digits of the SHA-256 of the definition and the tables that it names.
+    /// First 12 hexadecimal digits of the SHA-256 of what decides the numbers: runs, seed, the tables that they name. Words
+    /// and claims may change without making records old.
     pub digest: String,
 }
 
@@ -170,7 +171,7 @@ impl Experiment {
         let definition: Definition = toml::from_str(&text)
             .map_err(|source| ExperimentError::Toml { path: path.clone(), source: Box::new(source) })?;
         let mut hasher = Sha256::new();
-        hasher.update(&text);
+        hasher.update(asked(&text));
         for table in definition.runs.iter().filter_map(|run| run.published.as_ref()) {
             let table = folder.join(table);
             hasher.update(std::fs::read(&table).map_err(ExperimentError::read(&table))?);
@@ -271,6 +272,13 @@ impl Experiment {
         let problem = format!("kind '{}' has no parameter of that name; it has {}", run.kind, known.join(", "));
         Err(self.refuse(format!("run '{}': '{name}'", run.name), problem))
     }
+}
+
+/// Runs and seed of a definition, in a form that order and layout of the file do not change.
+fn asked(text: &str) -> String {
+    let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
+    table.retain(|key, _| key == "run" || key == "seed");
+    toml::to_string(&table).unwrap_or_default()
 }
 
 /// Reads all experiments below a folder, by name.

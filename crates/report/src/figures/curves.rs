@@ -26,6 +26,7 @@ pub struct Curve {
 }
 
 /// A figure of curves.
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of an axis")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curves<'a> {
     /// Title.
