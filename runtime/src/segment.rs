@@ -201,7 +201,7 @@ impl SegmentRunner {
             segment.outputs.iter().filter_map(|id| values.output(*id).map(|value| (*id, value))).collect();
         let leaving = outputs.iter().map(|(id, value)| (*id, value.leave(&self.backend))).collect();
         live.outputs = outputs.into_iter().filter_map(|(id, value)| value.float().map(|matrix| (id, matrix))).collect();
-        live.products = products.into_inner();
+        live.products = halves.then(|| products.into_inner());
         self.live.insert(pass, live);
         Ok(leaving)
     }

@@ -56,8 +56,10 @@ impl SegmentRunner {
                     slot.gather(&leaf, gradients);
                 }
             }
-            let reached = Products::reached(products, gradients);
-            self.products.insert((segment, micro_batch), reached);
+        }
+        if let Some(products) = products {
+            let reached = gradients.as_mut().map(|gradients| Products::reached(products, gradients));
+            self.products.insert((segment, micro_batch), reached.unwrap_or_default());
         }
         let gradient = |(id, input): (ValueId, Matrix)| (id, input_gradient(&input, gradients.as_mut(), &self.backend));
         Ok(inputs.into_iter().map(gradient).collect())

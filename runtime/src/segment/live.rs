@@ -20,8 +20,8 @@ pub(crate) struct Live {
     pub(crate) outputs: Vec<(ValueId, Matrix)>,
     /// The weights that it went through.
     pub(crate) leaves: Vec<(ParamId, Weight)>,
-    /// Products whose weight gradients come later.
-    pub(crate) products: Vec<DeferredProduct>,
+    /// Products whose weight gradients come later, of a pass that goes back in two halves.
+    pub(crate) products: Option<Vec<DeferredProduct>>,
     /// Logits, and the gradient of the loss with respect to them.
     pub(crate) loss: Option<(Tensor<2>, Tensor<2>)>,
 }
