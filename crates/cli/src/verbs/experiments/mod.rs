@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use cutplane_experiments::{
-    Experiment, ExperimentError, Finished, Size, Told, Verdict, check, draw, experiment, experiments, kinds, page, record,
-    run,
+    Experiment, ExperimentError, Finished, Size, Told, Verdict, check, draw, experiment, experiments, kinds, page,
+    record, run,
 };
 use cutplane_plan::write_atomically;
 use cutplane_report::{Align, table};
@@ -263,7 +263,10 @@ impl Experiments {
         }
         let definition = &experiment.definition;
         println!("{}\n{}\n", definition.title, definition.question);
-        println!("{}: {}, {} ({})\n", definition.paper.title, definition.paper.venue, definition.paper.place, definition.paper.link);
+        println!(
+            "{}: {}, {} ({})\n",
+            definition.paper.title, definition.paper.venue, definition.paper.place, definition.paper.link
+        );
         println!("{}\n", definition.analysis.trim());
         print!("{}", values(&finished));
         print!("{}", told(&experiment, &finished, definition.figures.len()));
