@@ -47,12 +47,14 @@ enum Verb {
     Profile(verbs::profile::Profile),
     Place(verbs::place::Place),
     Plan(Box<verbs::plan::Plan>),
+    Shard(Box<verbs::shard::Shard>),
     Explain(verbs::explain::Explain),
     Diff(verbs::diff::Diff),
     Simulate(verbs::simulate::Simulate),
     Score(verbs::score::Score),
     Calibrate(verbs::calibrate::Calibrate),
     Experiments(verbs::experiments::Experiments),
+    Sweep(Box<verbs::sweep::Sweep>),
     #[cfg(feature = "runtime")]
     Run(verbs::run::Run),
     #[cfg(feature = "runtime")]
@@ -73,12 +75,14 @@ fn main() -> ExitCode {
         Verb::Profile(verb) => verb.run(),
         Verb::Place(verb) => verb.run(),
         Verb::Plan(verb) => verb.run(),
+        Verb::Shard(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(),
         Verb::Diff(verb) => verb.run(),
         Verb::Simulate(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Calibrate(verb) => verb.run(),
         Verb::Experiments(verb) => verb.run(),
+        Verb::Sweep(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Run(verb) => verb.run(),
         #[cfg(feature = "runtime")]

@@ -39,7 +39,7 @@ fn format() {
 
 #[test]
 fn version() {
-    assert_eq!(violations(|plan| plan.version = 7), [PlanViolation::Version { found: 7, expected: 1 }]);
+    assert_eq!(violations(|plan| plan.version = 7), [PlanViolation::Version { found: 7, expected: 2 }]);
 }
 
 #[test]

@@ -255,8 +255,12 @@ fn names_of_other_networks_are_not_taken_for_known_ones() {
         let changes = [("model", model), ("metric_name", "throughput"), ("metric_unit", "images/s")];
         assert_eq!(asked(&changes).unwrap_err().reason, "unsupported-network", "{model}");
     }
-    for model in ["GPT-2 8.3B", "Llama-2-9B", "DeepSeek-V3", "Switch-Base-8"] {
-        assert_eq!(asked(&[("model", model)]).unwrap_err().reason, "unknown-model", "{model}");
+    let strangers =
+        [("GPT-2 8.3B", "unknown-model"), ("Llama-2-9B", "unknown-model"), ("DeepSeek-V3", "latent-attention")];
+    for (model, reason) in
+        strangers.into_iter().chain([("Nemotron-3-Nano", "hybrid-layers"), ("Switch-Base-8", "unknown-model")])
+    {
+        assert_eq!(asked(&[("model", model)]).unwrap_err().reason, reason, "{model}");
     }
     for (metric, unit) in [("optimizer time", "ms"), ("seconds per 1000 iterations", "s"), ("data loading time", "ms")]
     {

@@ -26,6 +26,18 @@
 //! Why partitioned training gives the unpartitioned numbers: each micro-batch loss is a mean over its samples, and its
 //! gradient is scaled by 1 / (micro-batches x replicas), so that the gradients accumulated over micro-batches and summed
 //! over a group are those of the mean over the global batch.
+//!
+//! What a rank holds. All its segments share one set of parameters. A pass keeps handles to the weights that it went through,
+//! so a weight may be updated, or forgotten and gathered again, before the pass goes back: that is weight stashing, and it is
+//! what ZeRO needs. Recomputation, the two halves of a zero-bubble backward pass, shares and servers of parameters, and
+//! exchanges over a tensor axis are instructions of the program; nothing here knows the name of a plan.
+//!
+//! Tensor axes. Where the program splits operators over an axis, its segments refer to the graph that one rank of the axis
+//! computes ([`cutplane_graph::LocalGraph`]). Ranks load the model's own inputs and slices of the model's own initial weights,
+//! and bring values into the layout of their readers between segments.
+//!
+//! Collectives run where they stand in the list. On a core that is the rank's one thread, so buckets shorten the wait for
+//! late ranks but do not overlap with the backward pass; streams of a card may.
 
 mod answers;
 mod exchange;

@@ -75,14 +75,19 @@ pub(super) fn rank_thread(
         let _ = replies.send((rank, answer));
     };
     let backend = shared.roads.backends[rank.index()].clone();
-    if let Err(error) = run_rank(core, &backend, || serve(shared, comm, commands, &answer)) {
+    if let Err(error) = run_rank(core, &backend, || serve(&shared, comm, commands, &answer)) {
         answer(Err(Failure { error, follows: false, blame: Blame::Reporter(rank) }));
     }
 }
 
-fn serve(shared: Arc<Shared>, comm: InProcess, commands: Receiver<Command>, answer: &impl Fn(Result<Answer, Failure>)) {
+fn serve(
+    shared: &Arc<Shared>,
+    comm: InProcess,
+    commands: Receiver<Command>,
+    answer: &impl Fn(Result<Answer, Failure>),
+) {
     let (rank, program) = (comm.rank(), shared.program.clone());
-    let mut state = match caught(|| RankState::new(&shared, comm)) {
+    let mut state = match caught(|| RankState::new(shared, comm)) {
         Ok(state) => state,
         Err(fault) => return answer(Err(failure(&program, rank, None, &fault))),
     };

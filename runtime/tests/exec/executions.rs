@@ -81,8 +81,8 @@ fn recomputed_passes() {
 
 #[test]
 fn divided_state() {
-    let (subject, reference) = decoder();
     use Synchronisation::{ParameterServer, Zero1, Zero2, Zero3};
+    let (subject, reference) = decoder();
     for synchronisation in [Zero1, Zero2, Zero3, ParameterServer] {
         for cut in [
             cut("divided-dp2", 1, 2, 2, Schedule::OneFOneB),
@@ -96,8 +96,8 @@ fn divided_state() {
 
 #[test]
 fn gradients_in_buckets() {
-    let (subject, reference) = decoder();
     use Synchronisation::{AllReduce, ParameterServer, Zero2, Zero3};
+    let (subject, reference) = decoder();
     for synchronisation in [AllReduce, Zero2, Zero3, ParameterServer] {
         let execution = Execution { bucket_bytes: Some(Bytes::new(40_000)), ..synchronised(synchronisation) };
         let program = program(&subject, cut("buckets", 1, 2, 2, Schedule::OneFOneB), execution);

@@ -132,7 +132,9 @@ impl<'p> Pricer<'p> {
     fn job(&mut self, rank: &RankProgram, action: Action) -> Result<Job, SimError> {
         Ok(match action {
             Action::Load { segment, .. } => Job::Fixed(self.load(rank, segment)?),
-            Action::Forward { segment, .. } => Job::Work(self.stage(rank, segment)?.forward),
+            Action::Forward { segment, .. } | Action::Recompute { segment, .. } => {
+                Job::Work(self.stage(rank, segment)?.forward)
+            }
             Action::Backward { segment, .. } => Job::Work(self.stage(rank, segment)?.backward),
             Action::Send { message } => Job::Send { message, busy: self.messages[message.index()].0 },
             Action::Recv { message } => Job::Recv { message, busy: self.messages[message.index()].1 },
@@ -140,7 +142,6 @@ impl<'p> Pricer<'p> {
             Action::BackwardInput { segment, .. } | Action::BackwardWeight { segment, .. } => {
                 Job::Work(self.stage(rank, segment)?.backward.halved())
             }
-            Action::Recompute { segment, .. } => Job::Work(self.stage(rank, segment)?.forward),
             Action::Release { .. } | Action::Exchange { group: None, .. } => Job::Fixed(Nanos::ZERO),
             Action::Exchange { group: Some(group), collective, .. } => {
                 Job::AllReduce { group, half: collective != Collective::AllReduce }

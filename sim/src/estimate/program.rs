@@ -8,7 +8,6 @@ use super::model::Block;
 use super::price::Pricer;
 use super::stage::{Stage, checkpoints, recomputed, unit};
 use super::step::{Estimator, Priceable};
-use super::sync::{Parameters, buckets};
 use super::work::{Passes, Work};
 use crate::engine::step::{Activity, ChunkWork, DeviceWork, Gradients, HopTime, Pass, Piece, StepProgram};
 
@@ -19,7 +18,6 @@ impl Estimator<'_> {
     /// [`EstimateError`] for fields that do not fit together or the model.
     pub fn program(&self, layout: &Layout) -> Result<StepProgram, EstimateError> {
         let priceable = self.priceable(layout)?;
-        let pricer = &priceable.pricer;
         let mut program = StepProgram {
             micro_batches: layout.micro_batches(),
             chunks: priceable.stages.runs[0].times.len(),
@@ -36,7 +34,7 @@ impl Estimator<'_> {
             let kinds = self.kinds(&priceable, stage, splits);
             let first = program.kinds.len();
             program.kinds.extend(kinds);
-            let device = device(stage, first, pricer);
+            let device = device(stage, first);
             program.devices.extend(std::iter::repeat_n(device, stage.count as usize));
         }
         if layout.pp == 1 {
@@ -96,19 +94,14 @@ impl Estimator<'_> {
     }
 }
 
-fn device(stage: &Stage, first: usize, pricer: &Pricer<'_>) -> DeviceWork {
-    let total: f64 = stage.parameters.iter().map(|parameters| parameters.total()).sum();
-    let travel = stage.sync.beside > 0.0;
-    let of_chunk = |parameters: &Parameters| Gradients {
-        time: time(stage.sync.beside * parameters.total() / total),
-        buckets: buckets(*parameters, pricer.layout, pricer.stack),
-    };
-    let gradients =
-        stage.parameters.iter().map(|parameters| if travel { of_chunk(parameters) } else { Gradients::default() });
+fn device(stage: &Stage, first: usize) -> DeviceWork {
+    let travel = |(seconds, buckets): &(f64, u64)| Gradients { time: time(*seconds), buckets: *buckets };
+    let mut gradients: Vec<Gradients> = stage.sync.travel.chunks.iter().map(travel).collect();
+    gradients.resize(stage.held.len(), Gradients::default());
     DeviceWork {
         chunks: (first..first + stage.held.len()).collect(),
-        gradients: gradients.collect(),
-        sync: if travel { Nanos::ZERO } else { time(stage.sync.behind) },
+        gradients,
+        sync: time(stage.sync.behind),
         optimizer: time(stage.optimizer),
         gather: time(stage.sync.after_update),
     }

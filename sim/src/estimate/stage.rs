@@ -21,6 +21,15 @@ pub(super) struct Priced {
     pub(super) is_layer: bool,
 }
 
+/// Messages between stages, s.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    /// What travels beside computation.
+    pub(super) beside: f64,
+    /// What a pass waits for.
+    pub(super) waited: f64,
+}
+
 /// The devices of a layout.
 pub(super) struct Stages {
     pub(super) chunks: Chunks,
@@ -36,8 +45,6 @@ pub(super) struct Stage {
     pub(super) held: Vec<usize>,
     /// Its chunks' times.
     pub(super) times: Vec<StageTime>,
-    /// Parameters of each of its chunks.
-    pub(super) parameters: Vec<Parameters>,
     pub(super) passes: Passes,
     pub(super) exposed: Exposed,
     /// Exchange with neighbours that each chunk's pass waits for.
@@ -56,9 +63,9 @@ impl Stages {
         chunks: Chunks,
         pricer: &Pricer<'_>,
         prices: &[Priced],
-        exchange: f64,
+        links: Links,
     ) -> Self {
-        let stage = |run: DeviceRun| Stage::new(model, &chunks, run, pricer, prices, exchange);
+        let stage = |run: DeviceRun| Stage::new(model, &chunks, run, pricer, prices, links);
         let runs = chunks.devices(pricer.layout.pp).into_iter().map(stage).collect();
         Self { chunks, runs }
     }
@@ -100,7 +107,7 @@ impl Stage {
         run: DeviceRun,
         pricer: &Pricer<'_>,
         prices: &[Priced],
-        exchange: f64,
+        links: Links,
     ) -> Self {
         let (layout, stack) = (pricer.layout, pricer.stack);
         let is_layer = |index: usize| model.blocks[index].is_layer;
@@ -130,7 +137,7 @@ impl Stage {
             each.push(sum);
         }
         let exposed = exposed(&units, layout, &pricer.mesh, stack);
-        Self::timed(pricer, run, &all, &each, exposed, exchange, repeated)
+        Self::timed(pricer, run, &all, &each, exposed, links, repeated)
     }
 
     fn timed(
@@ -139,21 +146,21 @@ impl Stage {
         all: &Sum,
         each: &[Sum],
         exposed: Exposed,
-        exchange: f64,
+        links: Links,
         repeated: f64,
     ) -> Self {
         let layout = pricer.layout;
         // Shards of a device travel beside all of its chunks alike.
         let share = 1.0 / each.len() as f64;
         let time = |sum: &Sum| StageTime {
-            forward: sum.forward + exposed.forward * share + exchange,
-            backward: sum.backward + exposed.backward * share + exchange,
+            forward: sum.forward + exposed.forward * share + links.waited,
+            backward: sum.backward + exposed.backward * share + links.waited,
             weight_gradient: sum.passes.weight_gradient.device(),
         };
         let times: Vec<StageTime> = each.iter().map(time).collect();
         let trained = |parameters: Parameters| if layout.frozen { Parameters::default() } else { parameters };
         let parameters: Vec<Parameters> = each.iter().map(|sum| trained(sum.parameters)).collect();
-        let sync = gradient_sync(&parameters, &times, &pricer.mesh, layout, pricer.stack);
+        let sync = gradient_sync(&parameters, &times, links.beside, &pricer.mesh, layout, pricer.stack);
         let tensors = if layout.frozen { 0.0 } else { all.tensors };
         let own = trained(all.parameters);
         let (update, host) = optimizer_seconds(own, tensors, layout, pricer.gpu, pricer.stack);
@@ -161,10 +168,9 @@ impl Stage {
             count: run.count,
             held: run.chunks,
             times,
-            parameters,
             passes: all.passes,
             exposed,
-            exchange,
+            exchange: links.waited,
             host: all.forward + all.backward - (all.passes.forward + all.passes.backward()).device(),
             sync,
             optimizer: update.max(host),
@@ -174,8 +180,7 @@ impl Stage {
 
     /// As the pipeline sees them.
     pub(super) fn devices(&self) -> Devices {
-        let Sync { slowed, slowed_before, .. } = self.sync;
-        Devices { chunks: self.times.clone(), count: self.count, slowed, slowed_before }
+        Devices { chunks: self.times.clone(), count: self.count, travel: self.sync.travel.clone() }
     }
 
     /// All passes of one micro-batch.

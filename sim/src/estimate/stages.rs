@@ -30,6 +30,7 @@ impl Estimator<'_> {
 }
 
 fn price(stage: &Stage) -> StagePrice {
-    let Sync { slowed, slowed_before, behind, after_update, .. } = stage.sync;
-    StagePrice { seconds: stage.both(), tail: slowed + slowed_before + behind + after_update + stage.optimizer }
+    let Sync { travel, behind, after_update } = &stage.sync;
+    let beside = travel.slowed + travel.slowed_before + travel.behind;
+    StagePrice { seconds: stage.both(), tail: beside + behind + after_update + stage.optimizer }
 }

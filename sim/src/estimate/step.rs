@@ -15,7 +15,7 @@ use super::pipeline::{Devices, Hop, Pipeline};
 use super::price::Pricer;
 use super::sharding::gradient_bytes;
 use super::stack::{Stack, Trait};
-use super::stage::{Priced, Stage, Stages, checkpoints, recomputed, repeated_share, unit};
+use super::stage::{Links, Priced, Stage, Stages, checkpoints, recomputed, repeated_share, unit};
 use super::sync::Parameters;
 use super::work::{Passes, Work};
 use crate::kernel::GpuModel;
@@ -182,7 +182,8 @@ impl<'a> Estimator<'a> {
             self.stack.has(Trait::BlockingPipeline) && !(interleaved && self.stack.has(Trait::OverlapsMessages));
         let exchange = if layout.pp > 1 && waits { hop } else { 0.0 };
         let prices = self.prices(&pricer);
-        let stages = Stages::new(self.model, chunks, &pricer, &prices, exchange);
+        let stages =
+            Stages::new(self.model, chunks, &pricer, &prices, Links { beside: hop - exchange, waited: exchange });
         let tied = if layout.pp > 1 && self.model.tied_parameters > 0 {
             let bytes = self.model.tied_parameters as f64 / layout.tp as f64 * gradient_bytes(layout, self.stack);
             pricer.mesh.tied(bytes)
@@ -234,22 +235,23 @@ impl<'a> Estimator<'a> {
         let m = layout.micro_batches();
         let devices: Vec<Devices> = stages.iter().map(Stage::devices).collect();
         let hop = Hop { transfer: priceable.hop, latency: 0.0 };
-        let pipeline = Pipeline { schedule: layout.schedule, devices: &devices, hop, micro_batches: m };
+        let overlap_slowdown = self.stack.overlap_slowdown;
+        let pipeline =
+            Pipeline { schedule: layout.schedule, devices: &devices, hop, micro_batches: m, overlap_slowdown };
         let last = stages.len() - 1;
-        let synced = |at: usize| pipeline.end(at) + stages[at].sync.behind;
-        let (mut slowest, mut end) = (0, f64::NEG_INFINITY);
-        let mut most_behind = f64::NEG_INFINITY;
+        let (mut slowest, mut end, mut most_behind) = (0, f64::NEG_INFINITY, f64::NEG_INFINITY);
         for (at, stage) in stages.iter().enumerate() {
+            let tied = if at == 0 || at == last { priceable.tied } else { 0.0 };
             // Earlier stages finish later, but for weight gradients that lag behind: a stage matters when it has more to
             // synchronise than all before it.
-            let with_tied = stage.sync.behind + if at == 0 || at == last { priceable.tied } else { 0.0 };
-            if with_tied <= most_behind && layout.schedule != PipelineSchedule::ZeroBubble {
+            let behind = stage.sync.behind + stage.sync.travel.behind + tied;
+            if behind <= most_behind && layout.schedule != PipelineSchedule::ZeroBubble {
                 continue;
             }
-            most_behind = with_tied;
-            let synced = synced(at) + with_tied - stage.sync.behind;
-            if synced > end {
-                (slowest, end) = (at, synced);
+            most_behind = most_behind.max(behind);
+            let synchronised = pipeline.end(at) + stage.sync.behind + tied;
+            if synchronised > end {
+                (slowest, end) = (at, synchronised);
             }
         }
         let update = |stage: &Stage| stage.optimizer + stage.sync.after_update;
@@ -260,9 +262,12 @@ impl<'a> Estimator<'a> {
         let stage = &stages[slowest];
         let mut breakdown = stage.breakdown(layout);
         let tied = if slowest == 0 || slowest == last { priceable.tied } else { 0.0 };
-        let slowed = stage.sync.slowed + stage.sync.slowed_before;
-        breakdown.bubble = end - tied - stage.sync.behind - slowed - m as f64 * stage.both();
-        breakdown.gradient_sync = stage.sync.behind + slowed + tied + gathered;
+        let travel = &stage.sync.travel;
+        // What buckets cost by their form; where the recurrence was run, no more than there is.
+        let idle = end - tied - stage.sync.behind - m as f64 * stage.both();
+        let beside = (travel.slowed + travel.slowed_before + travel.behind).min(idle.max(0.0));
+        breakdown.bubble = idle - beside;
+        breakdown.gradient_sync = stage.sync.behind + beside + tied + gathered;
         (breakdown.optimizer, breakdown.overhead) = (optimizer, overhead);
         let busy = |stage: &Stage| std::iter::repeat_n(m as f64 * stage.both(), stage.count as usize);
         StepEstimate {

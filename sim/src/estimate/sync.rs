@@ -6,7 +6,7 @@ use cutplane_plan::Optimizer;
 
 use super::layout::{GradientSync, Layout, Offload, PipelineSchedule, ServerPlacement, ZeroStage};
 use super::mesh::{Holders, Mesh};
-use super::pipeline::StageTime;
+use super::pipeline::{StageTime, Travel};
 use super::sharding::gradient_bytes;
 use super::stack::{Stack, Trait};
 use crate::kernel::{GpuModel, Kernel, Precision};
@@ -59,24 +59,22 @@ impl Mul<f64> for Parameters {
 }
 
 /// Synchronisation of a stage's gradients; s.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sync {
-    /// All of it, where it travels in buckets beside the passes that complete gradients; 0 where it does not.
-    pub(super) beside: f64,
-    /// What buckets add to the pass that completes the first chunk's gradients.
-    pub(super) slowed: f64,
-    /// What they add to the passes before that one.
-    pub(super) slowed_before: f64,
-    /// What is left behind the last pass.
+    /// What travels beside the passes.
+    pub(super) travel: Travel,
+    /// What follows the last pass.
     pub(super) behind: f64,
     /// What follows the update.
     pub(super) after_update: f64,
 }
 
-/// Synchronisation of a stage's gradients, chunk by chunk: those of the last chunk are complete first.
+/// Synchronisation of a stage's gradients, chunk by chunk: those of the last chunk are complete first. A message between stages
+/// takes `hop` seconds.
 pub(super) fn gradient_sync(
     parameters: &[Parameters],
     times: &[StageTime],
+    hop: f64,
     mesh: &Mesh<'_>,
     layout: &Layout,
     stack: &Stack,
@@ -98,19 +96,20 @@ pub(super) fn gradient_sync(
     }
     let slowdown = stack.overlap_slowdown;
     let share = |parameters: Parameters| hideable * parameters.total() / all.total();
+    let chunks = parameters.iter().map(|own| (share(*own), buckets(*own, layout, stack))).collect();
     let (mut carried, mut slowed_before) = (0.0_f64, 0.0);
-    // As many micro-batches as stages pass between the last one of a chunk and that of the chunk before it.
+    // As many passes as stages lie between the last one of a chunk and that of the chunk before it, a message apart.
     for (parameters, time) in parameters.iter().zip(times).skip(1).rev() {
         let all = carried + share(*parameters);
-        let room = layout.pp as f64 * time.backward;
+        let room = layout.pp as f64 * (time.backward * slowdown + hop);
         let hidden = all.min(room);
-        slowed_before += hidden * (1.0 - 1.0 / slowdown);
+        slowed_before += hidden / room * layout.pp as f64 * time.backward * (slowdown - 1.0);
         carried = all - hidden;
     }
     let first = carried + share(parameters[0]);
     let window = completing(&times[0], layout);
     let (slowed, behind) = beside(window, first, buckets(parameters[0], layout, stack) as f64, slowdown);
-    Sync { beside: hideable, slowed, slowed_before, behind, after_update }
+    Sync { travel: Travel { chunks, slowed, slowed_before, behind }, behind: 0.0, after_update }
 }
 
 /// The pass that completes a chunk's gradients, s.
@@ -119,7 +118,7 @@ fn completing(time: &StageTime, layout: &Layout) -> f64 {
 }
 
 /// Buckets that the gradients of some parameters travel in.
-pub(super) fn buckets(parameters: Parameters, layout: &Layout, stack: &Stack) -> u64 {
+fn buckets(parameters: Parameters, layout: &Layout, stack: &Stack) -> u64 {
     ((parameters.total() * gradient_bytes(layout, stack) / BUCKET).ceil() as u64).max(1)
 }
 

@@ -76,16 +76,15 @@ struct Cluster<'a> {
     arrived: HashMap<(Rank, Task), u64>,
     /// Ranks that have come to a collective of a pass, and the last to come.
     gathered: HashMap<(usize, u64, usize, usize), (u64, u64)>,
-    /// A rank that is late by so much at its first pass.
-    late: Option<(Rank, u64)>,
 }
 
 impl<'a> Cluster<'a> {
+    /// Runs every rank; one may be late by so much.
     fn run(program: &'a StepProgram, late: Option<(Rank, u64)>) -> Self {
         let devices = 0..program.devices.len();
         let tasks = devices.clone().map(|device| tasks(program, device)).collect();
         let mut cluster =
-            Self { program, tasks, ranks: HashMap::new(), arrived: HashMap::new(), gathered: HashMap::new(), late };
+            Self { program, tasks, ranks: HashMap::new(), arrived: HashMap::new(), gathered: HashMap::new() };
         let all: Vec<Rank> = devices
             .flat_map(|d| (0..program.replicas).flat_map(move |r| (0..program.ranks_in_step).map(move |g| (d, r, g))))
             .collect();

@@ -19,4 +19,6 @@ pub(crate) mod profile;
 #[cfg(feature = "runtime")]
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod shard;
 pub(crate) mod simulate;
+pub(crate) mod sweep;

@@ -1,7 +1,7 @@
 //! Pipelines of given stage times.
 
 use cutplane_sim::estimate::PipelineSchedule;
-use cutplane_sim::estimate::pipeline::{Hop, StageTime, stage_ends};
+use cutplane_sim::estimate::pipeline::{self, Devices, Hop, StageTime};
 
 use super::{Answer, Ask, Kind, KindMetric, Parameter, metrics, parameters};
 
@@ -49,8 +49,17 @@ impl Kind for Pipeline {
         let times = stage_times(ask, stages)?;
         let hop = Hop { transfer: ask.number_or("message", 0.0)?, latency: 0.0 };
         let (schedule, chunks) = (schedule(ask)?, ask.count_or("chunks", 1)?);
-        let ends = stage_ends(schedule, &times, &vec![hop; stages - 1], micro_batches, chunks);
-        let seconds = ends.into_iter().fold(0.0, f64::max);
+        if chunks > 1024 {
+            return Err(format!("'chunks' is {chunks}: write at most 1024"));
+        }
+        if chunks > 1 && !micro_batches.is_multiple_of(stages as u64) {
+            return Err(format!(
+                "'micro_batches' is {micro_batches}: interleaved, write a multiple of {stages}, the stages"
+            ));
+        }
+        let devices: Vec<Devices> = times.iter().map(|time| device(*time, chunks)).collect();
+        let pipeline = pipeline::Pipeline { schedule, devices: &devices, hop, micro_batches, overlap_slowdown: 1.0 };
+        let seconds = (0..stages).map(|stage| pipeline.end(stage)).fold(0.0, f64::max);
         let work = micro_batches as f64 * times.iter().map(StageTime::both).sum::<f64>();
         let utilisation = work / (seconds * stages as f64);
         let value = match metric {
@@ -62,6 +71,17 @@ impl Kind for Pipeline {
         };
         Ok(Answer::exact(value, "schedule"))
     }
+}
+
+/// A device whose time is that of so many equal chunks.
+fn device(time: StageTime, chunks: u64) -> Devices {
+    let share = |seconds: f64| seconds / chunks as f64;
+    let chunk = StageTime {
+        forward: share(time.forward),
+        backward: share(time.backward),
+        weight_gradient: share(time.weight_gradient),
+    };
+    Devices { chunks: vec![chunk; chunks as usize], count: 1, ..Devices::default() }
 }
 
 fn schedule(ask: &Ask<'_>) -> Result<PipelineSchedule, String> {

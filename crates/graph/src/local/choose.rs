@@ -105,7 +105,9 @@ impl<'m> Chooser<'m> {
         let alone = op.inputs.iter().all(|value| self.only_reader(*value) == Some(id));
         let Some(row) = self.only_reader(op.output).filter(|row| self.can(*row, Split::Row)) else { return };
         if alone && columns.iter().all(|column| self.can(*column, Split::Column)) {
-            columns.into_iter().for_each(|column| self.mark(column, Split::Column));
+            for column in columns {
+                self.mark(column, Split::Column);
+            }
             self.mark(id, Split::Heads);
             self.mark(row, Split::Row);
         }
@@ -132,8 +134,12 @@ impl<'m> Chooser<'m> {
                 return;
             }
         }
-        columns.into_iter().for_each(|column| self.mark(column, Split::Column));
-        between.into_iter().for_each(|op| self.mark(op, Split::Width));
+        for column in columns {
+            self.mark(column, Split::Column);
+        }
+        for op in between {
+            self.mark(op, Split::Width);
+        }
         self.mark(row, Split::Row);
     }
 
@@ -155,7 +161,9 @@ impl<'m> Chooser<'m> {
         let possible = |user: &OpId| rule(self.model, *user, split(user), self.ranks);
         let rules: Option<Vec<ShardRule>> = users.iter().map(possible).collect();
         if rules.is_some_and(|rules| rules.windows(2).all(|pair| pair[0].params[0] == pair[1].params[0])) {
-            users.iter().for_each(|user| self.splits[user.index()] = Some(split(user)));
+            for user in &users {
+                self.mark(*user, split(user));
+            }
         }
     }
 

@@ -77,9 +77,8 @@ fn legend(canvas: &Canvas<'_>, figure: &Curves<'_>) -> Result<f64, ReportError> 
     let named = figure.curves.iter().enumerate().filter(|(_, curve)| !curve.name.is_empty());
     let mut entries: Vec<(Swatch, &str)> =
         named.map(|(index, curve)| (Swatch::Line(color(index), 2.4), curve.name.as_str())).collect();
-    let given = format!("ring: {}", figure.given_name);
     if figure.curves.iter().any(|curve| !curve.given.is_empty()) {
-        entries.push((Swatch::Dot(MUTED), given.as_str()));
+        entries.push((Swatch::Ring(MUTED), figure.given_name));
     }
     if figure.ideal {
         entries.push((Swatch::Dashes(MUTED), "in proportion"));
@@ -120,7 +119,9 @@ fn x_ticks(figure: &Curves<'_>, frame: &Frame) -> Vec<Tick> {
     values.sort_by(f64::total_cmp);
     values.dedup();
     let near = |pair: &[f64]| frame.px(pair[1]) - frame.px(pair[0]) < 34.0;
-    if values.len() > 12 || values.windows(2).any(near) {
+    // Measured quantities, not counts: nobody reads their digits.
+    let odd = |value: &f64| format!("{value}").len() > 6;
+    if values.len() > 12 || values.windows(2).any(near) || values.iter().any(odd) {
         return frame.x.ticks(7);
     }
     values.into_iter().map(|value| Tick { value, label: grouped(&format!("{value}")) }).collect()
@@ -153,7 +154,7 @@ fn draw(canvas: &Canvas<'_>, frame: &Frame, curve: &Curve, color: RGBAColor) -> 
         let right = point.0 > frame.area.right - 120.0;
         let ink = Ink::new(SMALL).color(MUTED);
         let (ink, shift) = if right { (ink.right(), -9.0) } else { (ink, 9.0) };
-        canvas.text(label, (point.0 + shift, point.1 - 10.0), ink)?;
+        canvas.text(label, (point.0 + shift, point.1 + if right { -10.0 } else { 14.0 }), ink)?;
     }
     Ok(())
 }

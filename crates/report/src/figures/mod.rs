@@ -2,6 +2,7 @@
 
 mod breakdown;
 mod curves;
+mod device_map;
 mod fidelity;
 mod gantt;
 mod groups;
@@ -14,6 +15,7 @@ mod stacks;
 
 pub use breakdown::{BreakdownBars, breakdown, breakdown_size, mean_breakdown};
 pub use curves::{CURVES_SIZE, Curve, Curves, curves};
+pub use device_map::{DeviceMap, MappedDevice, MappedHost, device_map, device_map_size};
 pub use fidelity::{FIDELITY_SIZE, Fidelity, FidelityPoint, fidelity};
 pub use gantt::{gantt, gantt_size};
 pub use groups::{BarGroup, GroupedBars, Pair, grouped_bars, grouped_bars_size};

@@ -70,7 +70,8 @@ pub fn simulate_step(program: &StepProgram) -> Result<StepTimeline<'_>, StepErro
     Ok(StepTimeline::new(program, sweep::sweep(program, &mut sweep::Exact, true)))
 }
 
-/// When each device has done its last pass, ns, of a program whose fields are known to fit together.
-pub(crate) fn computed_ends(program: &StepProgram) -> Vec<u64> {
-    sweep::sweep(program, &mut sweep::Exact, false).computed
+/// When each device has done its last pass and its gradients have met, ns, of a program whose fields are known to fit.
+pub(crate) fn exchanged_ends(program: &StepProgram) -> Vec<u64> {
+    let swept = sweep::sweep(program, &mut sweep::Exact, false);
+    swept.computed.into_iter().zip(swept.exchanged).map(|(computed, exchanged)| computed.max(exchanged)).collect()
 }

@@ -111,6 +111,7 @@ impl Regular {
     fn end(&self, pipeline: &Pipeline<'_>, target: u64) -> f64 {
         let mut turns = [0, 1.min(self.p - 1), self.p.saturating_sub(2), self.p - 1];
         turns.sort_unstable();
+        let before = pipeline.devices.iter().map(|run| run.travel.slowed_before).fold(0.0, f64::max);
         let mut longest = 0.0_f64;
         for device in turns {
             let warm = self.warm(device);
@@ -122,14 +123,22 @@ impl Regular {
                 - self.backwards(device, 1);
             let begun = turns.iter().filter(|turn| **turn >= device).map(|turn| self.warm_up(*turn, device));
             let ended = turns.iter().filter(|turn| **turn >= device.max(target));
-            let ended = ended.map(|turn| self.cool_down(device, *turn, target));
+            let ended = ended.map(|turn| {
+                let slowed = Slowed {
+                    target: slowed_way(pipeline, target, target) + before,
+                    way: slowed_way(pipeline, target, *turn) + before,
+                    around: slowed_way(pipeline, 0, self.p - 1),
+                };
+                self.cool_down(device, *turn, target, slowed)
+            });
             longest = longest.max(steady + begun.fold(0.0, f64::max) + ended.fold(0.0, f64::max));
         }
-        let slowed = pipeline.devices.iter().scan(0, |at, run| {
-            let first = std::mem::replace(at, *at + run.count);
-            Some(if first == target { run.slowed + run.slowed_before } else { 0.0 })
-        });
-        longest + slowed.sum::<f64>()
+        longest
+    }
+
+    /// Units out of `gained` that are gained by going around: all chunks of a micro-batch at most.
+    fn around(&self, gained: u64) -> u64 {
+        (gained / self.p).min(self.v - 1) * self.p
     }
 
     /// Units that are gained on an end of the model, the rest going around as often as it may: the remainder alone, or all
@@ -151,12 +160,13 @@ impl Regular {
     }
 
     /// All cool-down units of device `turn` on it, or on the target.
-    fn stays_up(&self, turn: u64, gained: u64, target: u64) -> f64 {
+    fn stays_up(&self, turn: u64, gained: u64, target: u64, slowed: Slowed) -> f64 {
         let way = (turn - target) as f64 * (self.inner.backward + self.hop);
         let last = |device| self.backwards(device, self.units) - self.backwards(device, self.units - 1 - gained);
         let of_turn = self.of_turn(turn, gained);
         let of_end = if target == 0 && turn > 0 { self.first.backward - self.inner.backward } else { 0.0 };
-        (last(target) + way).max(last(turn) - of_turn + way + of_end)
+        let on_turn = last(turn) - of_turn + way + of_end + slowed.way;
+        if turn > target { on_turn.max(last(target) + way + slowed.target) } else { on_turn }
     }
 
     /// What the last device's first cool-down unit takes longer, when it is of the last chunk.
@@ -170,7 +180,7 @@ impl Regular {
     fn warm_up(&self, turn: u64, device: u64) -> f64 {
         let (warm, inner) = (self.warm(turn), self.inner.forward);
         let way = |stays: u64| {
-            let around = (warm - stays) / self.p * self.p;
+            let around = self.around(warm - stays);
             self.first.forward
                 + stays as f64 * self.first.forward.max(inner)
                 + (warm - stays + turn) as f64 * inner
@@ -187,18 +197,50 @@ impl Regular {
 
     /// The longest way from the last forward unit of `device` down to that of device `turn`, and to the last backward unit of
     /// `target`.
-    fn cool_down(&self, device: u64, turn: u64, target: u64) -> f64 {
+    fn cool_down(&self, device: u64, turn: u64, target: u64, slowed: Slowed) -> f64 {
         let (gained, inner) = (self.warm(turn), self.inner.backward);
         let of_end = if target == 0 { self.first.backward - inner } else { 0.0 };
         let up = turn - target;
         let way = |stays: u64| {
-            let around = (gained - stays) / self.p * self.p;
+            let around = self.around(gained - stays);
             (1 + gained + up) as f64 * inner + of_end + stays as f64 * of_end.max(0.0) + self.hop * (around + up) as f64
         };
-        let back = self.stays(gained).into_iter().map(way).fold(self.stays_up(turn, gained, target), f64::max);
+        let [remainder, all] = self.stays(gained);
+        // The remainder may be stayed anywhere before the last micro-batch's way around.
+        let rounds = (self.around(gained - remainder) / self.p) as f64;
+        let followed = way(remainder) + (1.0 + rounds) * slowed.around;
+        let ways = [
+            followed,
+            way(remainder) + slowed.way,
+            way(all) + slowed.target,
+            self.stays_up(turn, gained, target, slowed),
+        ];
+        let back = ways.into_iter().fold(0.0, f64::max);
         let of_turn = self.of_turn(turn, gained);
         let reaches_end = turn + 1 == self.p && turn > device;
         let of_way = if reaches_end { self.last.forward - self.inner.forward } else { 0.0 };
         back + of_turn + of_way + (turn - device) as f64 * (self.inner.forward + self.hop)
     }
+}
+
+/// What gradients that travel beside them add to backward units.
+#[derive(Clone, Copy, Debug)]
+struct Slowed {
+    /// To units that wait for each other on the target, the last one included.
+    target: f64,
+    /// To those, and to the last unit of every device from the turn to the target.
+    way: f64,
+    /// To the passes of the last micro-batch over one chunk of every device.
+    around: f64,
+}
+
+/// What gradients add to the last unit of all devices from `to` to `from`.
+fn slowed_way(pipeline: &Pipeline<'_>, to: u64, from: u64) -> f64 {
+    let (mut at, mut sum) = (0, 0.0);
+    for run in pipeline.devices {
+        let here = (from + 1).min(at + run.count).saturating_sub(to.max(at));
+        sum += here as f64 * run.travel.slowed;
+        at += run.count;
+    }
+    sum
 }

@@ -21,7 +21,7 @@ mod points;
 mod turns;
 
 use super::layout::PipelineSchedule;
-use crate::engine::step::{ChunkWork, DeviceWork, Gradients, HopTime, Pass, StepProgram, computed_ends};
+use crate::engine::step::{ChunkWork, DeviceWork, Gradients, HopTime, Pass, StepProgram, exchanged_ends};
 use cutplane_units::Nanos;
 
 /// One chunk's times for one micro-batch, s.
@@ -54,10 +54,21 @@ pub struct Devices {
     pub chunks: Vec<StageTime>,
     /// How many devices.
     pub count: u64,
-    /// What gradients that travel beside it add to the pass that completes the gradients of the first chunk, s.
+    /// Gradients that travel beside the passes, if any do.
+    pub travel: Travel,
+}
+
+/// Gradients that travel in buckets beside the passes of a device; s.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Travel {
+    /// Time and buckets of each chunk's; empty where none travel.
+    pub chunks: Vec<(f64, u64)>,
+    /// What they add to the pass that completes the gradients of the first chunk.
     pub slowed: f64,
-    /// What they add to the passes before that one, s.
+    /// What they add to the passes before that one.
     pub slowed_before: f64,
+    /// What is left of them behind the last pass.
+    pub behind: f64,
 }
 
 impl Devices {
@@ -98,26 +109,41 @@ pub struct Pipeline<'a> {
     pub hop: Hop,
     /// Micro-batches; a multiple of the devices when there are several chunks each.
     pub micro_batches: u64,
+    /// Time of passes while gradients travel, over their time alone.
+    pub overlap_slowdown: f64,
 }
 
 impl Pipeline<'_> {
-    /// When all devices of run `target` have done their last pass, s.
+    /// When all devices of run `target` have done their last pass, and the gradients that travel beside it have arrived, s.
     pub fn end(&self, target: usize) -> f64 {
+        let behind = self.devices[target].travel.behind;
         let p = self.length();
         if p == 1 {
             let only = &self.devices[0];
-            return self.micro_batches as f64 * only.both() + only.slowed + only.slowed_before;
+            return self.micro_batches as f64 * only.both() + only.travel.slowed + only.travel.slowed_before + behind;
         }
-        match self.schedule {
+        let formed = match self.schedule {
             _ if self.devices[0].chunks.len() > 1 => {
-                interleaved::end(self, target).unwrap_or_else(|| self.swept_end(target))
+                if self.is_crowded() {
+                    None
+                } else {
+                    interleaved::end(self, target)
+                }
             }
-            PipelineSchedule::Vanilla => self.vanilla(target),
-            PipelineSchedule::FillDrain => self.fill_drain(target),
-            PipelineSchedule::OneForwardOneBackward | PipelineSchedule::Interleaved => turns::end(self, target, false),
-            PipelineSchedule::ZeroBubble if !self.weights_settle() => self.swept_end(target),
-            PipelineSchedule::ZeroBubble => turns::end(self, target, true),
-        }
+            PipelineSchedule::Vanilla => Some(self.vanilla(target)),
+            PipelineSchedule::FillDrain => Some(self.fill_drain(target)),
+            PipelineSchedule::OneForwardOneBackward | PipelineSchedule::Interleaved => {
+                Some(turns::end(self, target, false))
+            }
+            PipelineSchedule::ZeroBubble => self.weights_settle().then(|| turns::end(self, target, true)),
+        };
+        formed.map_or_else(|| self.swept_end(target), |end| end + behind)
+    }
+
+    /// Whether several chunks' gradients travel beside a cool-down that is most of the step.
+    fn is_crowded(&self) -> bool {
+        let travels = self.devices.iter().any(|run| !run.travel.chunks.is_empty());
+        travels && self.micro_batches <= CROWDED * self.length()
     }
 
     /// Whether the form of ZB-H1 holds: weight gradients lag behind at first, which steps have to be long enough to outlast, and
@@ -157,26 +183,29 @@ impl Pipeline<'_> {
         let turn = self.sum_from(0, Devices::both) + 2.0 * hops;
         let ahead = self.before(target) as f64 * self.hop.seconds()
             + self.devices[..target].iter().map(|run| run.count as f64 * run.chunks[0].backward).sum::<f64>();
-        self.micro_batches as f64 * turn - ahead + self.sum_from(target, |run| run.slowed)
+        self.micro_batches as f64 * turn - ahead + self.sum_from(target, |run| run.travel.slowed)
     }
 
     /// Two flow shops of equal jobs, one after the other: each takes the way of one micro-batch and `m - 1` times its slowest
     /// machine, links being machines.
     fn fill_drain(&self, target: usize) -> f64 {
         let (m, links) = (self.micro_batches as f64 - 1.0, self.length() - 1);
-        let slowest = |runs: &[Devices], time: fn(&StageTime) -> f64, linked: bool| {
-            let link = if linked { self.hop.transfer } else { 0.0 };
-            runs.iter().map(|run| time(&run.chunks[0])).fold(link, f64::max)
-        };
         let way = links as f64 * self.hop.seconds() + self.sum_from(0, |run| run.chunks[0].forward);
-        let filled = way + m * slowest(self.devices, |time| time.forward, true);
+        let pace = self.devices.iter().map(|run| run.chunks[0].forward).fold(self.hop.transfer, f64::max);
+        let filled = way + m * pace;
         let behind = links - self.before(target);
         let path = behind as f64 * self.hop.seconds() + self.sum_from(target, |run| run.chunks[0].backward);
         // Behind the slowest device only the last micro-batch's passes are slowed, one after the other.
-        let pace = slowest(&self.devices[target..], |time| time.backward, behind > 0);
-        let slowest_at = self.devices.iter().rposition(|run| run.chunks[0].backward >= pace).unwrap_or(target);
-        let slowed = self.devices[target..=slowest_at.max(target)].iter().map(|run| run.count as f64 * run.slowed);
-        filled + path + m * pace + slowed.sum::<f64>()
+        let (mut slowed, mut slowest) = (0.0, 0.0_f64);
+        for run in &self.devices[target..] {
+            let first = slowed + m * run.chunks[0].backward + run.travel.slowed;
+            slowed += run.count as f64 * run.travel.slowed;
+            slowest = slowest.max(first).max(slowed + m * run.chunks[0].backward);
+        }
+        if behind > 0 {
+            slowest = slowest.max(slowed + m * self.hop.transfer);
+        }
+        filled + path + slowest
     }
 
     /// As the engine finds it, which runs what repeats once.
@@ -199,22 +228,26 @@ impl Pipeline<'_> {
             micro_batches: self.micro_batches,
             chunks: self.devices[0].chunks.len(),
             hop: HopTime { transfer: time(self.hop.transfer), latency: time(self.hop.latency) },
+            overlap_slowdown: self.overlap_slowdown,
             ..StepProgram::of(self.schedule)
         };
         for run in self.devices {
             let first = program.kinds.len();
             program.kinds.extend(run.chunks.iter().map(of_chunk));
             let chunks: Vec<usize> = (first..program.kinds.len()).collect();
-            let gradients = vec![Gradients::default(); chunks.len()];
+            let travel = |(seconds, buckets): &(f64, u64)| Gradients { time: time(*seconds), buckets: *buckets };
+            let mut gradients: Vec<Gradients> = run.travel.chunks.iter().map(travel).collect();
+            gradients.resize(chunks.len(), Gradients::default());
             let device = DeviceWork { chunks, gradients, ..DeviceWork::default() };
             program.devices.extend(std::iter::repeat_n(device, run.count as usize));
         }
-        let slowed = self.devices[target].slowed + self.devices[target].slowed_before;
-        let (first, ends) = (self.before(target) as usize, computed_ends(&program));
+        let (first, ends) = (self.before(target) as usize, exchanged_ends(&program));
         let run = &ends[first..first + self.devices[target].count as usize];
-        run.iter().copied().max().unwrap_or(0) as f64 * unit + slowed
+        run.iter().copied().max().unwrap_or(0) as f64 * unit
     }
 }
 
+/// Micro-batches a device after which a step is long over its cool-down.
+const CROWDED: u64 = 2;
 /// Micro-batches a device after which the weight gradients of ZB-H1 are taken to have settled.
 const SETTLED_MICRO_BATCHES: u64 = 3;

@@ -90,10 +90,10 @@ impl Turns {
             forward: time.forward,
             backward,
             weight,
-            slowed: run.slowed,
+            slowed: run.travel.slowed,
             forwards: forwards + between * time.forward,
             backwards: backwards + between * backward,
-            slowdowns: slowdowns + between * run.slowed,
+            slowdowns: slowdowns + between * run.travel.slowed,
             slowest: slowest.max(time.forward),
         }
     }

@@ -301,7 +301,7 @@ impl Adding<'_, '_> {
             kept[axis] = Layout::Axis(0);
             pieces *= self.problem.mesh.sizes()[axis] as u64;
         }
-        let possible = value.ty.dims.len() > 1 && value.ty.dims[0] % pieces == 0 && value.ty.dtype.is_float();
+        let possible = value.ty.dims.len() > 1 && value.ty.dims[0].is_multiple_of(pieces) && value.ty.dtype.is_float();
         if possible { kept } else { pair.map(|sharded| sharded.value) }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use cutplane_graph::sharding::ShardRule;
+use cutplane_units::Bytes;
 
 use super::error::ShardError;
 use super::exchange::{State, inside, reshard, share};
@@ -43,7 +44,7 @@ impl ShardModel {
             nodes,
             nets: Vec::new(),
             keeps: Vec::new(),
-            memory_limit: problem.memory_limit.map_or(f64::INFINITY, |limit| limit.as_f64()),
+            memory_limit: problem.memory_limit.map_or(f64::INFINITY, Bytes::as_f64),
         };
         let faces = Faces { known: &known, strategies: &chosen };
         for value in &folded.values {
@@ -239,7 +240,7 @@ impl Builder<'_, '_> {
         let cost: Vec<f64> =
             given.list.iter().flat_map(|from| wanted.list.iter().map(move |to| pair(from, to))).collect();
         let moves = cost.iter().any(|cost| *cost > 0.0);
-        moves.then(|| Net { producer, readers, count: value.count, targets: wanted.list.len(), cost })
+        moves.then_some(Net { producer, readers, count: value.count, targets: wanted.list.len(), cost })
     }
 
     /// What stays of a value between the passes.

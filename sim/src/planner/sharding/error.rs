@@ -13,13 +13,13 @@ use crate::network::NetworkError;
 pub enum ShardError {
     /// Proven: nothing fits the memory of a device.
     #[error(
-        "no sharding fits: the limit is {limit} a device, and the least that any sharding of these choices needs is \
+        "no sharding fits: the limit is {limit} a device, and the least that was found to be enough is \
          {smallest}: raise --memory-cap to that, use more devices, or cut the batch into more micro-batches"
     )]
     Infeasible {
         /// The memory limit of a device.
         limit: Bytes,
-        /// The smallest limit that fits.
+        /// The smallest limit that was found to fit: the least one, unless time ran out over it.
         smallest: Bytes,
     },
     /// Nothing was found, and nothing proved.

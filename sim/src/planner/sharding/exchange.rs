@@ -160,3 +160,74 @@ impl State {
 const fn reaches(stage: ZeroStage, from: ZeroStage) -> bool {
     stage as u8 >= from as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use cutplane_graph::sharding::Layout::{Axis, Batch, Partial, Replicated};
+
+    use super::*;
+    use crate::network::{Fabric, Interconnect, Level, Library};
+
+    fn fabric(nodes: usize) -> Fabric {
+        let inside = Level::new(Interconnect::NvSwitch(3), 8, 300e9);
+        Fabric::new("test", vec![inside, Level::new(Interconnect::InfiniBand, 8 * nodes, 25e9).ports(8)]).unwrap()
+    }
+
+    /// Figure 1 of Rajbhandari et al. 2020: 7.5 billion parameters on 64 devices.
+    #[test]
+    fn state_takes_what_zero_says() {
+        let fabric = fabric(8);
+        let mesh = Mesh::new(&[8, 8], &fabric, Library::NCCL).unwrap();
+        let of = StateBytes { weight: 2.0, gradient: 2.0, optimizer: 12.0 };
+        let gigabytes = |zero| {
+            let both = [true; AXES];
+            let strategy = Strategy { rules: [None; 2], splits: [None; 2], zero, over: both, stash: [false; 2] };
+            State::new(7.5e9, both, &strategy).bytes(of, &mesh).iter().sum::<f64>() / 1e9
+        };
+        let stages = [ZeroStage::None, ZeroStage::One, ZeroStage::Two, ZeroStage::Three].map(gigabytes);
+        for (found, published) in stages.into_iter().zip([120.0, 31.4, 16.6, 1.9]) {
+            assert!((found - published).abs() < 0.05, "{found} {published}");
+        }
+    }
+
+    #[test]
+    fn each_axis_moves_what_the_other_leaves() {
+        let fabric = fabric(4);
+        let mesh = Mesh::new(&[4, 8], &fabric, Library::NCCL).unwrap();
+        let (outer, inner, bytes) = (along(0), along(1), 64e6);
+        let one = |collective, bytes, axes| mesh.seconds(collective, bytes, axes);
+        // The sum of a row split, of samples that are split over the other axis already.
+        let summed = reshard(bytes, [Batch, Partial], [Batch, Replicated], &mesh);
+        assert_eq!(summed.to_bits(), one(Collective::AllReduce, bytes / 4.0, inner).to_bits());
+        let gathered = reshard(bytes, [Batch, Axis(0)], [Batch, Replicated], &mesh);
+        assert_eq!(gathered.to_bits(), one(Collective::AllGather, bytes / 4.0, inner).to_bits());
+        let turned = reshard(bytes, [Replicated, Axis(0)], [Replicated, Axis(1)], &mesh);
+        assert_eq!(turned.to_bits(), one(Collective::AllToAll, bytes / 8.0, inner).to_bits());
+        // Scattered before it is gathered: the gather moves a part.
+        let mixed = reshard(bytes, [Batch, Partial], [Replicated, Axis(0)], &mesh);
+        let ways = [
+            one(Collective::ReduceScatter, bytes / 4.0, inner) + one(Collective::AllGather, bytes / 8.0, outer),
+            one(Collective::AllGather, bytes, outer) + one(Collective::ReduceScatter, bytes, inner),
+        ];
+        assert!(ways[0] < ways[1] && (mixed - ways[0]).abs() < 1e-12, "{mixed} {ways:?}");
+        assert!(reshard(bytes, [Batch, Replicated], [Batch, Axis(1)], &mesh) == 0.0, "slicing is free");
+    }
+
+    #[test]
+    fn halves_of_an_all_reduce_come_apart() {
+        let fabric = fabric(2);
+        let mesh = Mesh::new(&[2, 8], &fabric, Library::NCCL).unwrap();
+        let of = StateBytes { weight: 2.0, gradient: 2.0, optimizer: 12.0 };
+        let state = |zero, over| State { local: 1e9, summed: [true; AXES], zero, over };
+        let time = |zero, over, micro_batches| state(zero, over).synchronised(of, micro_batches, &mesh);
+        let both = [true; AXES];
+        let scatter = mesh.seconds(Collective::ReduceScatter, 2e9, both);
+        let more = time(ZeroStage::Two, both, 5.0) - time(ZeroStage::One, both, 5.0);
+        assert!((more - 4.0 * scatter).abs() < 1e-9);
+        assert!(time(ZeroStage::Three, both, 1.0) < time(ZeroStage::One, both, 1.0));
+        // Shards inside the node only: their sums still cross nodes.
+        assert!(time(ZeroStage::Three, along(1), 1.0) > mesh.seconds(Collective::ReduceScatter, 2e9, along(1)));
+        let gathers = |zero| state(zero, both).gathered(of, &mesh);
+        assert!(gathers(ZeroStage::Two) == 0.0 && gathers(ZeroStage::Three) > scatter);
+    }
+}

@@ -1,6 +1,6 @@
 //! A model folded to one node for all copies of an operator in equal blocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use cutplane_graph::{Folded, ModelGraph, OpId, ParamId, ValueId, fold};
 
@@ -52,7 +52,9 @@ impl FoldedGraph {
             for at in 0..folded.ops_of(class).len() {
                 let blocks = folded.classes[class].blocks.iter();
                 let ops: Vec<OpId> = blocks.map(|block| OpId::new(folded.blocks[*block].ops.start + at)).collect();
-                ops.iter().for_each(|op| node_of[op.index()] = nodes.len());
+                for op in &ops {
+                    node_of[op.index()] = nodes.len();
+                }
                 nodes.push(FoldedOp { owned: owned(graph, &ops), ops });
             }
         }
@@ -98,14 +100,14 @@ fn ties(graph: &ModelGraph, node_of: &[usize]) -> Vec<Tie> {
         let at = graph.op(op).params.iter().position(|owned| *owned == ParamId::new(param));
         (node_of[op.index()], at.unwrap_or_default())
     };
-    let mut ties: BTreeMap<Tie, ()> = BTreeMap::new();
+    let mut ties: BTreeSet<Tie> = BTreeSet::new();
     for (index, param) in graph.params().iter().enumerate() {
         for user in param.users.iter().skip(1) {
             let tie = [place(index, param.users[0]), place(index, *user)];
             if tie[0].0 != tie[1].0 {
-                ties.insert(tie, ());
+                ties.insert(tie);
             }
         }
     }
-    ties.into_keys().collect()
+    ties.into_iter().collect()
 }

@@ -40,6 +40,9 @@ impl ShardOutcome {
     }
 }
 
+/// A gap below this is the solver's tolerance.
+pub(super) const NO_GAP: f64 = 1e-5;
+
 /// `(objective - bound) / objective`, 0 for an objective of zero.
 pub(super) fn gap(objective: f64, bound: f64) -> f64 {
     if objective > 0.0 { ((objective - bound) / objective).max(0.0) } else { 0.0 }

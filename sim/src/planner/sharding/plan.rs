@@ -1,5 +1,7 @@
 //! From a problem to a sharding that people can read.
 
+use std::time::Instant;
+
 use cutplane_graph::{ModelGraph, OpId};
 use cutplane_plan::StopReason;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use super::account::Account;
 use super::build::ShardModel;
 use super::error::ShardError;
 use super::mesh::AXES;
-use super::outcome::{ShardOutcome, Sharder};
+use super::outcome::{NO_GAP, ShardOutcome, Sharder, gap};
 use super::problem::{ShardBudget, ShardProblem};
 use super::strategy::{Strategy, split_word};
 use crate::estimate::ZeroStage;
@@ -129,20 +131,21 @@ pub struct BestSharding {
 impl BestSharding {
     /// How far above the best over all numbers it can be at most.
     pub fn gap(&self) -> f64 {
-        super::outcome::gap(self.sharding.account.seconds(), self.bound)
+        gap(self.sharding.account.seconds(), self.bound)
     }
 
     /// Why the search ended.
     pub fn stop(&self, relative_gap: f64) -> StopReason {
         match self.gap() {
-            gap if gap <= 1e-6 => StopReason::ProvenOptimal,
+            gap if gap <= NO_GAP => StopReason::ProvenOptimal,
             gap if gap <= relative_gap => StopReason::GapReached,
             _ => self.sharding.outcome.stop,
         }
     }
 }
 
-/// Shards for each of some numbers of micro-batches and takes the fastest.
+/// Shards for each of some numbers of micro-batches and takes the fastest. The numbers share the time limit, each getting an
+/// equal part of what is left.
 ///
 /// # Errors
 /// [`ShardError`] of the number that comes closest, when none fits.
@@ -155,9 +158,12 @@ pub fn best_sharding(
     let mut best: Option<Sharding> = None;
     let mut closest: Option<ShardError> = None;
     let (mut bound, mut tried) = (f64::INFINITY, Vec::new());
-    for &count in micro_batches {
+    let started = Instant::now();
+    for (at, &count) in micro_batches.iter().enumerate() {
         let of_count = ShardProblem { micro_batches: count, ..*problem };
-        match shard(&of_count, sharder, budget) {
+        let left = budget.time_limit.saturating_sub(started.elapsed());
+        let part = left.div_f64((micro_batches.len() - at) as f64);
+        match shard(&of_count, sharder, &ShardBudget { time_limit: part, ..*budget }) {
             Ok(sharding) => {
                 let seconds = sharding.account.seconds();
                 bound = bound.min(sharding.outcome.bound);
@@ -185,12 +191,11 @@ pub fn best_sharding(
 /// Of two failures the one that needs less memory; one that proves nothing goes before one that does.
 fn closer(known: Option<ShardError>, next: ShardError) -> ShardError {
     match (known, next) {
-        (None, next) => next,
         (Some(ShardError::Infeasible { smallest: a, .. }), ShardError::Infeasible { limit, smallest: b }) => {
             ShardError::Infeasible { limit, smallest: a.min(b) }
         }
         (Some(known @ ShardError::NoIncumbent { .. }), _) => known,
-        (Some(_), next) => next,
+        (_, next) => next,
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) fn strategies(problem: &ShardProblem<'_>, op: OpId, known: &[ShardRul
         }
         let splits = rules.map(|rule| rule.map(|index| known[index].split));
         let stashes = stashes(problem, op, &treated);
-        for (zero, over) in states(&summed(graph, op, &treated, mesh)) {
+        for (zero, over) in states(summed(graph, op, &treated, mesh)) {
             found.extend(stashes.iter().map(|stash| Strategy { rules, splits, zero, over, stash: *stash }));
         }
     }
@@ -167,7 +167,7 @@ fn summed(graph: &ModelGraph, op: OpId, treated: &Treated<'_>, mesh: &Mesh<'_>) 
 }
 
 /// What can be sharded over which of these axes.
-fn states(summed: &Axes) -> Vec<(ZeroStage, Axes)> {
+fn states(summed: Axes) -> Vec<(ZeroStage, Axes)> {
     let mut states = vec![(ZeroStage::None, [false; AXES])];
     for over in [[true, true], [false, true], [true, false]] {
         if (0..AXES).all(|axis| summed[axis] || !over[axis]) {

@@ -54,14 +54,12 @@ impl<'a> Stages<'a> {
         let estimator =
             |class: &super::MixedClass<'a>| Estimator::new(problem.model, class.gpu, class.fabric, class.stack);
         let layers = problem.model.blocks.iter().filter(|block| block.is_layer);
-        let first_to_last = problem.model.blocks.iter().skip_while(|block| !block.is_layer);
-        let between = first_to_last.clone().take_while(|block| block.is_layer).count();
         Self {
             problem,
             estimators: problem.classes.iter().map(estimator).collect(),
             counter: Counter::new(problem.graph, problem.keeping),
             layers: problem.model.layers() as usize,
-            alike: layers.count() == 1 && between == 1,
+            alike: layers.count() == 1,
             nearest: RefCell::new(None),
         }
     }

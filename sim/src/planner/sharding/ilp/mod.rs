@@ -9,15 +9,13 @@ use cutplane_plan::StopReason;
 use self::model::{Aim, Copies, Model};
 use super::beam::BeamSharder;
 use super::error::{ShardError, whole_bytes};
-use super::outcome::{ShardOutcome, Sharder, gap};
+use super::outcome::{NO_GAP, ShardOutcome, Sharder, gap};
 use super::problem::ShardBudget;
 use super::table::{Evaluation, ShardTable};
 use crate::placement::solver::{Limits, Solved, solve};
 
 /// First slice of a solve that the user may interrupt.
-const FIRST_SLICE: Duration = Duration::from_secs(4);
-/// A gap below this is the solver's tolerance.
-const NO_GAP: f64 = 1e-6;
+const FIRST_SLICE: Duration = Duration::from_secs(10);
 /// Time that the bound over unequal copies may take, over the limit of the search.
 const SHARE_OF_UNEQUAL: f64 = 0.5;
 
@@ -82,7 +80,12 @@ impl Run<'_> {
         let mut slice = FIRST_SLICE;
         while !self.is_closed() && !self.left().is_zero() && !self.budget.interrupted() {
             let time = if self.budget.interrupt.is_some() { self.left().min(slice) } else { self.left() };
+            let begun = Instant::now();
             self.solve_for(time)?;
+            // The solver ended by itself: what is left of the gap is its tolerance.
+            if begun.elapsed() < time {
+                break;
+            }
             slice *= 4;
         }
         Ok(())
@@ -97,6 +100,8 @@ impl Run<'_> {
         let (unit, sizes) = (model.unit, model.sizes());
         let start = self.known.is_some().then_some(&model.start[..]);
         match solved(model.problem, start, self.limits(time))? {
+            // A known assignment outweighs a solver that misses it by its tolerance.
+            Solved::Infeasible if self.known.is_some() => Ok(()),
             Solved::Infeasible => Err(self.infeasible()?),
             Solved::Ended(values, bound) => {
                 // The solver's tolerance comes off.
