@@ -31,9 +31,10 @@ pub(crate) struct CheckpointArgs {
     /// --resume also plans anew for other --devices than the plan has.
     #[arg(long)]
     pub(crate) elastic: bool,
-    /// How long a rank waits for another before the other is taken for lost.
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    timeout: f64,
+    /// How long a rank waits for another before the other is taken for lost [default: 60]. When it is given, a step in which
+    /// no rank begins another instruction for so long ends too: choose it longer than any instruction takes.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<f64>,
     /// Makes a rank fail on purpose, to see what becomes of the run: panic, hang or mute, with the rank and the number of the
     /// step, as in hang:1@5.
     #[arg(long, value_name = "HOW:RANK@STEP", value_parser = parse_rehearsal)]
@@ -65,11 +66,17 @@ impl CheckpointArgs {
         Ok(Some(Saver { writer, every: self.every, saved: None }))
     }
 
-    /// How ranks wait for each other, and whether one fails on purpose.
-    pub(crate) fn faults(&self) -> Result<(CommOptions, Option<Rehearsal>)> {
-        let timeout = Duration::try_from_secs_f64(self.timeout).ok().filter(|timeout| !timeout.is_zero());
+    /// A rank that fails on purpose.
+    pub(crate) fn rehearsal(&self) -> Option<Rehearsal> {
+        self.rehearse
+    }
+
+    /// How long a rank waits for another, and how long all may be at one instruction.
+    pub(crate) fn patience(&self) -> Result<(CommOptions, Option<Duration>)> {
+        let Some(seconds) = self.timeout else { return Ok((CommOptions::default(), None)) };
+        let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
         let timeout = timeout.context("--timeout must be a number of seconds above zero")?;
-        Ok((CommOptions { timeout, ..CommOptions::default() }, self.rehearse))
+        Ok((CommOptions { timeout, ..CommOptions::default() }, Some(timeout)))
     }
 
     /// The checkpoint to begin at.

@@ -85,6 +85,9 @@ fn a_lost_rank_is_replaced_by_a_plan_without_it() {
     assert!(rigid.contains("rank 1: instruction i") && rigid.contains("panicked"), "{rigid}");
     let where_from = refusal(folder, "run two.json --elastic");
     assert!(where_from.contains("--checkpoint FOLDER"), "{where_from}");
+    plan(folder, "cpu:1", "one.json");
+    let alone = refusal(folder, "run one.json --steps 3 --timeout 2 --rehearse hang:0@1");
+    assert!(alone.contains("rank 0: does not answer; it is in instruction i"), "{alone}");
     json(folder, "run two.json --steps 3 --checkpoint c");
     let joined = json(folder, "run two.json --steps 5 --resume c --checkpoint d --elastic --devices cpu:1");
     assert!(losses(&joined).iter().zip(&whole[3..]).all(|(a, b)| (a - b).abs() < 1e-4 * b), "{joined}");

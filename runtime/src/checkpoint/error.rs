@@ -80,13 +80,4 @@ pub enum CheckpointError {
         /// By rank.
         steps: Vec<u32>,
     },
-    /// A plan whose ranks hold slices of parameters.
-    #[error(
-        "a plan that splits layers over {degree} ranks is not saved: leave --checkpoint out, or train under a plan of pipeline \
-         stages and replicas; a checkpoint of such a plan can be resumed under this one"
-    )]
-    TensorSplit {
-        /// Ranks of its tensor axis.
-        degree: usize,
-    },
 }

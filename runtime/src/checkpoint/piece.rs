@@ -27,10 +27,11 @@ impl fmt::Display for Part {
     }
 }
 
-/// A box of a parameter's numbers.
+/// A selection of a parameter's numbers.
 ///
-/// The parameter is seen as an array of `shape`: its own, or any other with as many numbers in row-major order. So a
-/// column of a matrix is a box, and a range of all numbers laid end to end is one too, of an array with one axis.
+/// On each axis of the parameter some places are taken; the numbers at all of them, laid end to end in row-major order, are
+/// the selection, or a range of them is. So a rank's share of a parameter that is split over a tensor axis is a piece, also
+/// when the axis is packed of several parts, and so is what a rank updates of that share when the optimizer is shared too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Piece {
@@ -38,82 +39,126 @@ pub struct Piece {
     pub parameter: String,
     /// What of it.
     pub part: Part,
-    /// Extents of the array that the box is cut from.
-    pub shape: Vec<u64>,
-    /// Where the box begins on each axis.
-    pub begin: Vec<u64>,
     /// Its extents.
-    pub extent: Vec<u64>,
+    pub shape: Vec<u64>,
+    /// The places that are taken on each axis, as stretches `[begin, end]` without the end, ascending.
+    pub places: Vec<Vec<[u64; 2]>>,
+    /// The range of the numbers there, as `[begin, end]`; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[u64; 2]>,
 }
 
 impl Piece {
     /// All numbers of a parameter.
     pub fn whole(parameter: &str, part: Part, shape: &[u64]) -> Self {
-        let begin = vec![0; shape.len()];
-        Self { parameter: parameter.to_owned(), part, shape: shape.to_vec(), begin, extent: shape.to_vec() }
+        let places = shape.iter().map(|extent| vec![[0, *extent]]).collect();
+        Self { parameter: parameter.to_owned(), part, shape: shape.to_vec(), places, range: None }
     }
 
-    /// A range of a parameter's numbers laid end to end.
-    pub fn range(parameter: &str, part: Part, elements: u64, range: Range<u64>) -> Self {
-        let (begin, extent) = (vec![range.start], vec![range.end.saturating_sub(range.start)]);
-        Self { parameter: parameter.to_owned(), part, shape: vec![elements], begin, extent }
+    /// The same with only these places of an axis, ascending.
+    #[must_use]
+    pub fn at(mut self, axis: usize, places: &[usize]) -> Self {
+        let mut stretches: Vec<[u64; 2]> = Vec::new();
+        for place in places.iter().map(|place| *place as u64) {
+            match stretches.last_mut() {
+                Some(last) if last[1] == place => last[1] += 1,
+                _ => stretches.push([place, place + 1]),
+            }
+        }
+        self.places[axis] = stretches;
+        self
+    }
+
+    /// The same with only a range of the numbers.
+    #[must_use]
+    pub fn within(self, range: Option<Range<usize>>) -> Self {
+        let range = range.map(|range| [range.start as u64, range.end as u64]);
+        Self { range, ..self }
     }
 
     /// Its numbers.
     pub fn elements(&self) -> u64 {
-        self.extent.iter().product()
+        self.range.map_or_else(|| self.selected(), |[begin, end]| end.saturating_sub(begin))
+    }
+
+    /// Extents of the tensor that holds it: those of the places, or one axis for a range.
+    pub(super) fn dims(&self) -> Vec<usize> {
+        match self.range {
+            Some(_) => vec![self.elements() as usize],
+            None => self.places.iter().map(|axis| taken(axis) as usize).collect(),
+        }
+    }
+
+    /// The numbers at all places.
+    fn selected(&self) -> u64 {
+        self.places.iter().map(|axis| taken(axis)).product()
     }
 
     /// Its name among the tensors of a file: that of the parameter for the whole weight, which other tools understand.
     pub fn key(&self) -> String {
         let part = if self.part == Part::Weight { String::new() } else { format!("#{}", self.part) };
-        if self.extent == self.shape {
-            return format!("{}{part}", self.parameter);
+        let range = self.range.map_or_else(String::new, |[begin, end]| format!("@{begin}-{end}"));
+        if (0..self.shape.len()).all(|axis| self.is_whole(axis)) {
+            return format!("{}{part}{range}", self.parameter);
         }
-        let axis = |(begin, extent)| format!("{begin}+{extent}");
-        let cut: Vec<String> = self.begin.iter().zip(&self.extent).map(axis).collect();
-        format!("{}{part}[{}]", self.parameter, cut.join(","))
+        let axis = |stretches: &Vec<[u64; 2]>| {
+            stretches.iter().map(|[begin, end]| format!("{begin}-{end}")).collect::<Vec<_>>().join(",")
+        };
+        let places: Vec<String> = self.places.iter().map(axis).collect();
+        format!("{}{part}[{}]{range}", self.parameter, places.join("|"))
     }
 
-    /// Whether the box lies inside its array, which has as many numbers as the parameter.
-    pub(super) fn fits(&self, elements: u64) -> bool {
+    fn is_whole(&self, axis: usize) -> bool {
+        self.places[axis] == [[0, self.shape[axis]]]
+    }
+
+    /// Whether it is a selection from a parameter of this shape.
+    pub(super) fn fits(&self, shape: &[u64]) -> bool {
+        let inside = |(stretches, extent): (&Vec<[u64; 2]>, &u64)| {
+            let ascending = stretches.windows(2).all(|pair| pair[0][1] <= pair[1][0]);
+            ascending && stretches.iter().all(|[begin, end]| begin <= end && end <= extent)
+        };
+        self.shape == shape
+            && self.places.len() == shape.len()
+            && self.places.iter().zip(shape).all(inside)
+            && self.range.is_none_or(|[begin, end]| begin <= end && end <= self.selected())
+    }
+
+    /// The stretches of the parameter's numbers, laid end to end, that the piece consists of, in its own order.
+    fn stretches(&self) -> Vec<Range<usize>> {
         let axes = self.shape.len();
-        let size = self.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent));
-        let inside =
-            |axis: usize| self.begin[axis].checked_add(self.extent[axis]).is_some_and(|end| end <= self.shape[axis]);
-        self.begin.len() == axes && self.extent.len() == axes && size == Some(elements) && (0..axes).all(inside)
-    }
-
-    /// The stretches of the parameter's numbers, laid end to end, that the box consists of, in its own order.
-    fn stretches(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        // Axes that the box covers whole make one stretch with the axis before them.
-        let whole = (0..self.shape.len()).rev().take_while(|axis| self.extent[*axis] == self.shape[*axis]).count();
-        let outer = self.shape.len().saturating_sub(whole + 1);
-        let inner: u64 = self.extent[outer..].iter().product();
-        let rows: u64 = self.extent[..outer].iter().product();
-        let rows = if inner == 0 { 0 } else { rows };
-        (0..rows).map(move |row| {
-            let start = self.start_of(row, outer) as usize;
-            start..start + inner as usize
-        })
-    }
-
-    /// Where row number `row` of the box begins, when its rows are counted over the first `outer` axes.
-    fn start_of(&self, mut row: u64, outer: usize) -> u64 {
-        let mut start = 0;
-        let mut stride: u64 = self.shape[outer..].iter().product();
-        if let Some(begin) = self.begin.get(outer) {
-            start += begin * self.shape[outer + 1..].iter().product::<u64>();
+        // Axes that are taken whole make one stretch with the places of the axis before them.
+        let whole = (0..axes).rev().take_while(|axis| self.is_whole(*axis)).count();
+        let stride = |axis: usize| self.shape[axis + 1..].iter().product::<u64>();
+        let mut starts = vec![0];
+        let Some(last) = (axes - whole).checked_sub(1) else {
+            return self.clipped(std::iter::once(0..self.shape.iter().product()));
+        };
+        for axis in 0..last {
+            let places = || self.places[axis].iter().flat_map(|[begin, end]| *begin..*end);
+            starts = starts.iter().flat_map(|start| places().map(move |place| start + place * stride(axis))).collect();
         }
-        for axis in (0..outer).rev() {
-            start += (self.begin[axis] + row % self.extent[axis]) * stride;
-            row /= self.extent[axis];
-            stride *= self.shape[axis];
-        }
-        start
+        let inner = stride(last);
+        let row =
+            |start: u64| self.places[last].iter().map(move |[begin, end]| start + begin * inner..start + end * inner);
+        self.clipped(starts.into_iter().flat_map(row))
     }
 
-    /// Puts the numbers of the box where they belong in `all` numbers of the parameter, and marks them.
+    /// What of the stretches lies in the range.
+    fn clipped(&self, stretches: impl Iterator<Item = Range<u64>>) -> Vec<Range<usize>> {
+        let [first, end] = self.range.unwrap_or([0, u64::MAX]);
+        let mut before = 0;
+        let clip = |stretch: Range<u64>| {
+            let length = stretch.end - stretch.start;
+            let (from, to) = (first.clamp(before, before + length), end.clamp(before, before + length));
+            let kept = (stretch.start + from - before) as usize..(stretch.start + to - before) as usize;
+            before += length;
+            kept
+        };
+        stretches.map(clip).filter(|stretch| !stretch.is_empty()).collect()
+    }
+
+    /// Puts the numbers of the piece where they belong in `all` numbers of the parameter, and marks them.
     pub(super) fn put(&self, numbers: &[f32], all: &mut [f32], there: &mut [bool]) {
         let mut rest = numbers;
         for stretch in self.stretches() {
@@ -124,11 +169,16 @@ impl Piece {
         }
     }
 
-    /// The numbers of the box, out of `all` numbers of the parameter.
+    /// The numbers of the piece, out of `all` numbers of the parameter.
     ///
     /// # Panics
-    /// When `all` is shorter than the array.
+    /// When `all` is shorter than the parameter.
     pub fn cut(&self, all: &[f32]) -> Vec<f32> {
-        self.stretches().flat_map(|stretch| all[stretch].iter().copied()).collect()
+        self.stretches().into_iter().flat_map(|stretch| all[stretch].iter().copied()).collect()
     }
+}
+
+/// The places in stretches of an axis.
+fn taken(stretches: &[[u64; 2]]) -> u64 {
+    stretches.iter().map(|[begin, end]| end.saturating_sub(*begin)).sum()
 }

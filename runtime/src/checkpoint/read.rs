@@ -104,9 +104,9 @@ impl Checkpoint {
         for (shard, facts) in self.shards.iter().zip(&self.manifest.files) {
             for piece in facts.pieces.iter().filter(|piece| piece.parameter == param.name && piece.part == part) {
                 found = true;
-                if !piece.fits(elements) {
+                if !piece.fits(&param.shape) {
                     let problem =
-                        format!("{:?} in {} does not fit its shape {:?}", piece.extent, facts.file, param.shape);
+                        format!("'{}' in {} does not fit its shape {:?}", piece.key(), facts.file, param.shape);
                     return Err(self.refuse(param, part, problem));
                 }
                 piece.put(&shard.read(piece)?, &mut all, &mut there);

@@ -60,8 +60,7 @@ fn header(tensors: &[Filled]) -> Result<Vec<u8>, Box<dyn std::error::Error + Sen
     let info = |(piece, numbers): &Filled| {
         let begin = end;
         end += numbers.len() * 4;
-        let shape = piece.extent.iter().map(|extent| *extent as usize).collect();
-        (piece.key(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (begin, end) })
+        (piece.key(), TensorInfo { dtype: Dtype::F32, shape: piece.dims(), data_offsets: (begin, end) })
     };
     let metadata = Metadata::new(None, tensors.iter().map(info).collect())?;
     let mut header = serde_json::to_vec(&metadata)?;

@@ -29,12 +29,15 @@ fn shards(value: f32) -> Vec<Vec<Filled>> {
     let model = model();
     let rank = |rank: u64| {
         let pieces = model.params().iter().map(|param| {
-            let [rows, columns] = param.shape[..] else {
-                let half = param.elements() / 2;
-                return Piece::range(&param.name, Part::Weight, param.elements(), rank * half..(rank + 1) * half);
+            let whole = Piece::whole(&param.name, Part::Weight, &param.shape);
+            let [_, columns] = param.shape[..] else {
+                let half = param.elements() as usize / 2;
+                let first = rank as usize * half;
+                return whole.within(Some(first..first + half));
             };
-            let (begin, extent) = (vec![0, rank * columns / 2], vec![rows, columns / 2]);
-            Piece { begin, extent, ..Piece::whole(&param.name, Part::Weight, &param.shape) }
+            // Every second column.
+            let mine: Vec<usize> = (0..columns as usize).filter(|column| column % 2 == rank as usize).collect();
+            whole.at(1, &mine)
         });
         let all: Vec<f32> = (0..24u8).map(|index| value + f32::from(index)).collect();
         pieces.map(|piece| (piece.clone(), piece.cut(&all))).collect()
@@ -224,30 +227,40 @@ fn numbers_that_no_file_holds_are_named() {
 proptest! {
     #[test]
     fn a_cut_is_put_back_where_it_was(
-        axes in prop::collection::vec((1u64..5, 0u64..5, 0u64..5), 0..4),
+        axes in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..5), 0..4),
+        range in prop::option::of((0.0..1.0, 0.0..1.0)),
     ) {
-        let shape: Vec<u64> = axes.iter().map(|axis| axis.0).collect();
-        let begin: Vec<u64> = axes.iter().map(|axis| axis.1.min(axis.0)).collect();
-        let extent: Vec<u64> = axes.iter().zip(&begin).map(|(axis, begin)| axis.2.min(axis.0 - begin)).collect();
+        let shape: Vec<u64> = axes.iter().map(|axis| axis.len() as u64).collect();
         let elements: u64 = shape.iter().product();
-        let piece = Piece { parameter: "p".into(), part: Part::Weight, shape: shape.clone(), begin, extent };
-        prop_assert!(piece.fits(elements));
+        let mut piece = Piece::whole("p", Part::Weight, &shape);
+        for (axis, taken) in axes.iter().enumerate() {
+            let places: Vec<usize> = (0..taken.len()).filter(|place| taken[*place]).collect();
+            piece = piece.at(axis, &places);
+        }
+        // Whether a number lies at taken places, axis by axis.
+        let selected: Vec<u64> = (0..elements)
+            .filter(|index| {
+                let mut rest = *index as usize;
+                axes.iter().rev().all(|axis| {
+                    let place = rest % axis.len();
+                    rest /= axis.len();
+                    axis[place]
+                })
+            })
+            .collect();
+        let share = |share: f64| (share * selected.len() as f64) as usize;
+        let range = range.map(|(a, b)| share(f64::min(a, b))..share(f64::max(a, b)));
+        let piece = piece.within(range.clone());
+        prop_assert!(piece.fits(&shape));
+        let kept = range.map_or(&selected[..], |range| &selected[range]);
         let all: Vec<f32> = (0..elements).map(|index| index as f32 + 1.0).collect();
         let cut = piece.cut(&all);
-        prop_assert_eq!(cut.len() as u64, piece.elements());
+        prop_assert_eq!(&cut, &kept.iter().map(|index| *index as f32 + 1.0).collect::<Vec<_>>());
+        prop_assert_eq!(piece.elements(), cut.len() as u64);
+        prop_assert_eq!(piece.dims().iter().product::<usize>(), cut.len());
         let (mut back, mut there) = (vec![0.0; all.len()], vec![false; all.len()]);
         piece.put(&cut, &mut back, &mut there);
-        for (index, (number, there)) in back.iter().zip(there).enumerate() {
-            // Whether the number lies in the box, axis by axis.
-            let mut rest = index as u64;
-            let inside = (0..shape.len()).rev().all(|axis| {
-                let at = rest % shape[axis];
-                rest /= shape[axis];
-                at >= piece.begin[axis] && at < piece.begin[axis] + piece.extent[axis]
-            });
-            prop_assert_eq!(there, inside);
-            let expected = if inside { index as f32 + 1.0 } else { 0.0 };
-            prop_assert_eq!(number.to_bits(), expected.to_bits());
-        }
+        prop_assert_eq!(there.iter().filter(|there| **there).count(), cut.len());
+        prop_assert!(kept.iter().all(|index| back[*index as usize].to_bits() == all[*index as usize].to_bits()));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cutplane_graph::ParamId;
 use cutplane_plan::Rank;
 
 use super::rank::{Answer, Command};
@@ -42,10 +43,6 @@ impl Run {
     /// [`RuntimeError::Checkpoint`] when it cannot be written; the run is whole and can go on.
     /// [`RuntimeError::Rank`] when the run is over.
     pub fn save(&mut self, writer: &CheckpointWriter) -> Result<PathBuf, RuntimeError> {
-        let degree = self.program().tensor_degree();
-        if degree > 1 {
-            return Err(CheckpointError::TensorSplit { degree }.into());
-        }
         let held = self.ask(&Command::Pieces)?.into_iter().map(|answer| match answer {
             Answer::Pieces(pieces) => pieces,
             _ => Vec::new(),
@@ -86,6 +83,16 @@ impl Run {
     }
 }
 
+/// What of a parameter's weight a rank holds: all, or its share of an axis that is split over a tensor axis.
+fn held(shared: &Shared, rank: Rank, param: ParamId) -> Piece {
+    let whole = shared.whole.param(param);
+    let piece = Piece::whole(&whole.name, Part::Weight, &whole.shape);
+    match shared.local.as_ref().and_then(|local| local.places(param, shared.place(rank) as u64)) {
+        None => piece,
+        Some((axis, places)) => piece.at(axis, &places),
+    }
+}
+
 /// Deals every piece to one of the ranks that hold it: to the one that has least to write so far.
 fn dealt(held: Vec<Vec<Piece>>) -> Vec<Vec<Piece>> {
     let mut holders: BTreeMap<Piece, Vec<usize>> = BTreeMap::new();
@@ -108,7 +115,7 @@ fn dealt(held: Vec<Vec<Piece>>) -> Vec<Vec<Piece>> {
 impl<C: Communicator> RankState<C> {
     /// What this rank could save.
     pub(super) fn pieces(&self) -> Vec<Piece> {
-        self.runner.pieces()
+        self.runner.pieces(&|param| held(&self.shared, self.rank, param))
     }
 
     /// Writes what this rank is to save.

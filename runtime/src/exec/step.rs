@@ -59,7 +59,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The place of a rank on its tensor axis.
-    fn place(&self, rank: Rank) -> usize {
+    pub(super) fn place(&self, rank: Rank) -> usize {
         rank.index() % self.program.tensor_degree()
     }
 

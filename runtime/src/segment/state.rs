@@ -1,18 +1,19 @@
 //! What of the segments of a rank outlives a run: weights and what the optimizer keeps of them.
 
-use cutplane_graph::{Param, ParamId};
+use cutplane_graph::ParamId;
 
 use super::{SegmentRunner, Slot};
 use crate::checkpoint::{Part, Piece};
 
 impl SegmentRunner {
-    /// What there is to save, without the numbers: of each parameter those that this rank updates.
-    pub(crate) fn pieces(&self) -> Vec<Piece> {
+    /// What there is to save, without the numbers: of each parameter those that this rank updates. `held` tells what of a
+    /// parameter's weight the rank holds.
+    pub(crate) fn pieces(&self, held: &dyn Fn(ParamId) -> Piece) -> Vec<Piece> {
         let pieces = |(id, slot): (&ParamId, &Slot)| {
-            let param = self.model.param(*id);
             let parts: &[Part] =
                 if slot.has_moments() { &[Part::Weight, Part::Mean, Part::MeanSquare] } else { &[Part::Weight] };
-            parts.iter().map(|part| piece(param, *part, slot)).collect::<Vec<_>>()
+            let piece = |part: &Part| Piece { part: *part, ..held(*id).within(slot.owned()) };
+            parts.iter().map(piece).collect::<Vec<_>>()
         };
         self.slots.iter().flat_map(pieces).filter(|piece| piece.elements() > 0).collect()
     }
@@ -53,13 +54,5 @@ impl SegmentRunner {
             }
         }
         Ok(())
-    }
-}
-
-/// The numbers of a parameter that a rank updates.
-fn piece(param: &Param, part: Part, slot: &Slot) -> Piece {
-    match slot.owned() {
-        None => Piece::whole(&param.name, part, &param.shape),
-        Some(owned) => Piece::range(&param.name, part, param.elements(), owned.start as u64..owned.end as u64),
     }
 }

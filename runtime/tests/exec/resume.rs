@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cutplane_graph::Dtype;
-use cutplane_plan::{Execution, Optimizer, Program, Schedule, Synchronisation};
+use cutplane_plan::{Execution, Optimizer, Program, Schedule, Synchronisation, TensorSplit};
 use cutplane_runtime::checkpoint::{Checkpoint, CheckpointWriter};
 use cutplane_runtime::data::Batches;
 use cutplane_runtime::exec::{Run, RunOptions, Transfers};
@@ -137,6 +137,34 @@ fn schedules_with_several_stages_or_updates_a_rank_go_on_to_the_last_bit() {
         let all = whole(&subject, &program, &options, dir.path());
         let rest = losses(&mut resumed(&subject, &program, &options, dir.path()), 2);
         assert_eq!(rest[..], all[2..], "{schedule:?}");
+    }
+}
+
+#[test]
+fn slices_of_layers_are_put_together_and_cut_anew() {
+    let subject = subject("gpt-nano");
+    let tensor = |ranks| Some(TensorSplit::tensor(&subject.model, ranks, false));
+    let split = |name, replicas, execution| {
+        executions::program(&subject, cut(name, 1, replicas, 2, Schedule::OneFOneB), execution)
+    };
+    let programs = [
+        split("tp2", 1, Execution { tensor: tensor(2), ..Execution::default() }),
+        // A slice of a layer, of which each replica updates a share.
+        split("tp2 zero-1", 2, Execution { tensor: tensor(2), ..executions::synchronised(Synchronisation::Zero1) }),
+        split("tp4", 1, Execution { tensor: tensor(4), ..Execution::default() }),
+        program(&subject, cut("single", 1, 1, 1, Schedule::FillDrain), Optimizer::AdamW),
+    ];
+    let options = options(Optimizer::AdamW);
+    for (index, from) in programs.iter().enumerate() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let all = whole(&subject, from, &options, dir.path());
+        let same = losses(&mut resumed(&subject, from, &options, dir.path()), 2);
+        assert_eq!(same[..], all[2..], "{}", from.plan_name);
+        let to = &programs[(index + 1) % programs.len()];
+        let rest = losses(&mut resumed(&subject, to, &options, dir.path()), 2);
+        for (resumed, whole) in rest.iter().zip(&all[2..]) {
+            assert!((resumed - whole).abs() < 2e-5 * whole, "{} to {}: {rest:?} {all:?}", from.plan_name, to.plan_name);
+        }
     }
 }
 

@@ -173,13 +173,13 @@ impl Run {
         let batches = data.batches(&model, plan.workload.global_batch)?;
         let optimizer = OptimizerSettings::new(plan.workload.optimizer, self.data.learning_rate);
         let weights = self.initial_weights(&model, &plan.model.source)?;
-        let (transfers, (comm, rehearsal)) = (self.transfers.into(), self.checkpoints.faults()?);
+        let (transfers, (comm, watchdog)) = (self.transfers.into(), self.checkpoints.patience()?);
         let options = move |places: &[Place]| {
             let options = local::run_options(places, optimizer, seed);
-            RunOptions { transfers, weights: weights.clone(), comm, ..options }
+            RunOptions { transfers, weights: weights.clone(), comm, watchdog, ..options }
         };
         let places = names.zip(places).collect();
-        let work = Work { batches, options: Box::new(options), places, rehearsal };
+        let work = Work { batches, options: Box::new(options), places, rehearsal: self.checkpoints.rehearsal() };
         Session::start(plan, Arc::new(model), devices, work, checkpoint)
     }
 

@@ -92,12 +92,19 @@ impl LocalGraph {
         self.tables.contains(&op)
     }
 
+    /// The axis of a parameter that is split, and the places on it that rank number `rank` holds, ascending; `None` when
+    /// every rank holds all of it.
+    pub fn places(&self, id: ParamId, rank: u64) -> Option<(usize, Vec<usize>)> {
+        let LocalParam { sharded, parts, shape } = self.param(id);
+        let Layout::Axis(axis) = sharded.value else { return None };
+        Some((axis, axis_places(shape[axis], parts, self.ranks, rank)))
+    }
+
     /// The numbers of a whole parameter that rank number `rank` of the axis holds, in row-major order.
     pub fn slice_param(&self, id: ParamId, rank: u64, whole: &[f32]) -> Vec<f32> {
-        let LocalParam { sharded, parts, shape } = self.param(id);
-        let Layout::Axis(axis) = sharded.value else { return whole.to_vec() };
+        let Some((axis, places)) = self.places(id, rank) else { return whole.to_vec() };
+        let shape = &self.param(id).shape;
         let (extent, inner) = (shape[axis] as usize, shape[axis + 1..].iter().product::<u64>() as usize);
-        let places = axis_places(shape[axis], parts, self.ranks, rank);
         let rows = whole.chunks_exact((extent * inner).max(1));
         rows.flat_map(|row| places.iter().flat_map(move |place| row[place * inner..][..inner].iter().copied()))
             .collect()
