@@ -7,13 +7,21 @@ SHELL := /bin/bash
 ENV := . ./.build-env &&
 TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
 
-.PHONY: demo demo-small test build bootstrap lint
+.PHONY: demo demo-small experiments experiments-check test build bootstrap lint
 
 demo: build
 	$(TOOL) compare gpt-mini --devices cpu:2 --batch 16 --seq 128 --steps 3 --fresh-profile --out out/demo
 
 demo-small: build
 	$(TOOL) compare gpt-nano --devices cpu:2 --batch 8 --steps 3 --out out/demo-small
+
+# Every experiment: predicted, recorded, judged, drawn, told in docs/experiments.md.
+experiments: build
+	$(TOOL) experiments run
+	$(TOOL) experiments page
+
+experiments-check: build
+	$(TOOL) experiments check
 
 test: bootstrap
 	$(ENV) cargo test --workspace --quiet

@@ -3,12 +3,17 @@
 use cutplane_graph::Dtype;
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
+use crate::data::DataError;
 use crate::devices::NotReady;
 
 /// A failed run, by its cause.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
+    /// A program that is not of this model.
+    #[error("the program's tensor axis does not fit the model: {0}")]
+    Split(#[from] cutplane_graph::ModelError),
     /// A value that the graph does not expect, or of another shape.
     #[error("value '{value}': {problem}")]
     Value {
@@ -52,6 +57,12 @@ pub enum RuntimeError {
     /// A card that cannot be computed on here and now.
     #[error(transparent)]
     NotReady(#[from] NotReady),
+    /// Samples that cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint that cannot be written or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A device did not do what it was asked.
     #[error("the device failed: {problem}")]
     Device {

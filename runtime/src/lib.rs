@@ -6,10 +6,12 @@
 //! - [`backend`]: the device, and ranks pinned to cores. [`memory`]: live and peak bytes of a rank.
 //! - [`devices`]: what this machine has to compute with, found without computing.
 //! - [`comm`]: messages and collectives between ranks. [`exec`]: the interpreter of a rank's program.
-//! - [`data`]: text to micro-batches. [`profile`]: what is measured of this machine.
+//! - [`checkpoint`]: the state of a run in files, for any plan to go on from.
+//! - [`data`]: text, tokens and pictures to micro-batches. [`profile`]: what is measured of this machine.
 
 pub mod allocator;
 pub mod backend;
+pub mod checkpoint;
 pub mod comm;
 pub mod data;
 pub mod devices;

@@ -80,6 +80,16 @@ impl AdamW {
 }
 
 impl OptimizerState {
+    /// Means of gradients and of squared gradients; `None` before the first step and for SGD.
+    pub(crate) fn moments(&self) -> Option<[&[f32]; 2]> {
+        (!self.mean.is_empty()).then_some([&self.mean[..], &self.mean_square[..]])
+    }
+
+    /// The state with these means.
+    pub(crate) fn with_moments(mean: Vec<f32>, mean_square: Vec<f32>) -> Self {
+        Self { mean, mean_square }
+    }
+
     /// Updates `weight` in place for step number `step`, counted from one. No gradient counts as a gradient of zero.
     pub(crate) fn update(
         &mut self,

@@ -1,47 +1,87 @@
-//! One segment of one rank: its weights, the gradients accumulated for them, and the micro-batches in flight.
+//! Segments of one rank: weights, the gradients accumulated for them, and the micro-batches in flight.
 
+mod backward;
+mod deferred;
 mod live;
+mod parameters;
 mod slot;
+mod state;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::Gradients;
 use cutplane_graph::{ModelGraph, ParamId, ValueId};
-use cutplane_plan::Segment;
+use cutplane_plan::{Segment, SegmentId};
 
-use crate::backend::{Backend, Residence};
+use crate::backend::Backend;
 use crate::error::RuntimeError;
-use crate::ops::{self, Loss, Manner, Matrix, Output, Samples, Value, Weight, floats};
+use crate::ops::{self, Loss, Manner, Output, Samples, TablePart, Value, Weight};
 use crate::optimizer::OptimizerSettings;
 use crate::tensor::{HostData, HostTensor};
+use deferred::Products;
 use live::{Live, Values};
 
+pub(crate) use deferred::DeferredProduct;
 pub(crate) use live::seed;
 pub(crate) use slot::{Gradient, Slot};
 
-/// Runs one segment on one device.
+/// Values by id.
+pub(crate) type Tensors = Vec<(ValueId, HostTensor)>;
+
+/// What a forward pass leaves behind for the backward pass; of two demands the later one holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Keeping {
+    /// Nothing, since no backward pass follows.
+    Nothing,
+    /// Its history.
+    History,
+    /// Its history, in which the products that give the gradients of weights wait for a second call.
+    Halves,
+    /// Its inputs: it is run again before the backward pass.
+    Inputs,
+}
+
+/// What was kept of a pass that is to be run again.
+struct Kept {
+    inputs: Tensors,
+    samples: Samples,
+}
+
+/// A segment and a micro-batch.
+type Pass = (SegmentId, u64);
+
+/// The segment of a runner that holds one.
+const ONLY: SegmentId = SegmentId(0);
+
+/// Runs segments of one rank on one device.
 ///
 /// The life of a micro-batch: [`SegmentRunner::forward`] records it, [`SegmentRunner::backward`] consumes the record and
-/// adds to the parameter gradients. Any number of micro-batches may be in flight; they share the weights. After the last
-/// one, gradients are exchanged with other ranks ([`SegmentRunner::read_gradients`], [`SegmentRunner::write_gradients`])
-/// and [`SegmentRunner::optimizer_step`] uses them up.
+/// adds to the parameter gradients. Any number of micro-batches may be in flight; each goes back through the weights that
+/// it went forward through, also when they have been updated since. After the last one, gradients are exchanged with other
+/// ranks ([`SegmentRunner::read_gradients`], [`SegmentRunner::write_gradients`]) and [`SegmentRunner::optimizer_step`] uses
+/// them up.
 pub struct SegmentRunner {
     model: Arc<ModelGraph>,
-    segment: Segment,
+    segments: BTreeMap<SegmentId, Segment>,
+    /// Parameters of all segments, in id order.
+    params: Vec<ParamId>,
     backend: Backend,
     settings: OptimizerSettings,
     slots: BTreeMap<ParamId, Slot>,
-    live: BTreeMap<u64, Live>,
+    live: BTreeMap<Pass, Live>,
+    kept: BTreeMap<Pass, Kept>,
+    products: BTreeMap<Pass, Products>,
     losses: BTreeMap<u64, Loss>,
     /// Which samples a micro-batch to come holds.
     samples: BTreeMap<u64, Samples>,
+    tables: BTreeMap<ValueId, TablePart>,
     loss_scale: Option<f32>,
     steps: u32,
 }
 
 impl SegmentRunner {
-    /// Puts the segment's weights on the device.
+    /// Puts the weights of one segment on the device.
     ///
     /// # Errors
     /// [`RuntimeError::Value`] when `weights` gives a parameter another shape than the model, or when this runtime does
@@ -53,22 +93,39 @@ impl SegmentRunner {
         weights: &dyn Fn(ParamId) -> HostTensor,
         optimizer: OptimizerSettings,
     ) -> Result<Self, RuntimeError> {
-        for op in &segment.ops {
+        Self::of_segments(model, BTreeMap::from([(ONLY, segment)]), backend, weights, optimizer)
+    }
+
+    /// The same for all segments of a rank, which share the parameters that several of them use.
+    pub(crate) fn of_segments(
+        model: Arc<ModelGraph>,
+        segments: BTreeMap<SegmentId, Segment>,
+        backend: &Backend,
+        weights: &dyn Fn(ParamId) -> HostTensor,
+        optimizer: OptimizerSettings,
+    ) -> Result<Self, RuntimeError> {
+        for op in segments.values().flat_map(|segment| &segment.ops) {
             ops::check(model.op(*op))?;
         }
         let mut slots = BTreeMap::new();
-        for id in &segment.params {
-            slots.insert(*id, slot(&model, *id, weights(*id), backend)?);
+        for id in segments.values().flat_map(|segment| &segment.params) {
+            if !slots.contains_key(id) {
+                slots.insert(*id, slot(&model, *id, weights(*id), backend)?);
+            }
         }
         Ok(Self {
             model,
-            segment,
+            segments,
+            params: slots.keys().copied().collect(),
             backend: backend.clone(),
             settings: optimizer,
             slots,
             live: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            products: BTreeMap::new(),
             losses: BTreeMap::new(),
             samples: BTreeMap::new(),
+            tables: BTreeMap::new(),
             loss_scale: None,
             steps: 0,
         })
@@ -93,22 +150,59 @@ impl SegmentRunner {
         micro_batch: u64,
         inputs: Vec<(ValueId, HostTensor)>,
     ) -> Result<Vec<(ValueId, HostTensor)>, RuntimeError> {
-        if self.live.contains_key(&micro_batch) {
+        self.forward_of(ONLY, micro_batch, inputs, Keeping::History)
+    }
+
+    /// The same for one of several segments; what is kept says `keeping`.
+    pub(crate) fn forward_of(
+        &mut self,
+        segment: SegmentId,
+        micro_batch: u64,
+        inputs: Tensors,
+        keeping: Keeping,
+    ) -> Result<Tensors, RuntimeError> {
+        let pass = (segment, micro_batch);
+        if self.live.contains_key(&pass) || self.kept.contains_key(&pass) {
             return Err(RuntimeError::MicroBatch { micro_batch, problem: "it is run forward a second time" });
         }
-        let mut live = Live::default();
-        let mut values = self.take_inputs(inputs, Some(&mut live))?;
-        let samples = self.samples.remove(&micro_batch).unwrap_or_default();
-        let loss = self.run(&mut values, Some(samples), |slot| slot.weight.clone())?;
+        let samples = self.samples.get(&micro_batch).copied().unwrap_or_default();
+        match keeping {
+            Keeping::History | Keeping::Halves => self.record(pass, inputs, samples, keeping == Keeping::Halves),
+            Keeping::Inputs => {
+                self.kept.insert(pass, Kept { inputs: inputs.clone(), samples });
+                self.pass_through(pass, inputs, Some(samples))
+            }
+            Keeping::Nothing => self.pass_through(pass, inputs, Some(samples)),
+        }
+    }
+
+    /// Runs a micro-batch that has kept its inputs forward again, and keeps its history.
+    pub(crate) fn recompute(&mut self, segment: SegmentId, micro_batch: u64) -> Result<(), RuntimeError> {
+        let pass = (segment, micro_batch);
+        let missing = RuntimeError::MicroBatch { micro_batch, problem: "it is run again before its forward pass" };
+        let Kept { inputs, samples } = self.kept.remove(&pass).ok_or(missing)?;
+        self.record(pass, inputs, samples, false).map(drop)
+    }
+
+    /// Runs a micro-batch forward and keeps its history.
+    fn record(&mut self, pass: Pass, inputs: Tensors, samples: Samples, halves: bool) -> Result<Tensors, RuntimeError> {
+        let segment = &self.segments[&pass.0];
+        let leaves = segment.params.iter().map(|id| (*id, self.slots[id].weight.clone()));
+        let mut live = Live { leaves: leaves.collect(), ..Live::default() };
+        let mut values = self.take_inputs(segment, inputs, Some(&mut live))?;
+        let products = RefCell::default();
+        let manner = self.manner(Some(samples), halves.then_some(&products));
+        let loss = self.run(segment, &mut values, manner, |slot| slot.weight.clone())?;
         if let Some(loss) = loss {
-            self.losses.insert(micro_batch, loss.value);
+            self.losses.insert(pass.1, loss.value);
             live.loss = Some((loss.logits, loss.gradient));
         }
         let outputs: Vec<_> =
-            self.segment.outputs.iter().filter_map(|id| values.output(*id).map(|value| (*id, value))).collect();
+            segment.outputs.iter().filter_map(|id| values.output(*id).map(|value| (*id, value))).collect();
         let leaving = outputs.iter().map(|(id, value)| (*id, value.leave(&self.backend))).collect();
         live.outputs = outputs.into_iter().filter_map(|(id, value)| value.float().map(|matrix| (id, matrix))).collect();
-        self.live.insert(micro_batch, live);
+        live.products = halves.then(|| products.into_inner());
+        self.live.insert(pass, live);
         Ok(leaving)
     }
 
@@ -121,24 +215,50 @@ impl SegmentRunner {
         micro_batch: u64,
         inputs: Vec<(ValueId, HostTensor)>,
     ) -> Result<Vec<(ValueId, HostTensor)>, RuntimeError> {
-        let mut values = self.take_inputs(inputs, None)?;
-        if let Some(loss) = self.run(&mut values, None, |slot| slot.weight.plain())? {
-            self.losses.insert(micro_batch, loss.value);
+        self.infer_of(ONLY, micro_batch, inputs)
+    }
+
+    /// The same for one of several segments.
+    pub(crate) fn infer_of(
+        &mut self,
+        segment: SegmentId,
+        micro_batch: u64,
+        inputs: Tensors,
+    ) -> Result<Tensors, RuntimeError> {
+        self.pass_through((segment, micro_batch), inputs, None)
+    }
+
+    /// Runs a micro-batch forward without a history; of a training pass when its samples are given.
+    fn pass_through(&mut self, pass: Pass, inputs: Tensors, samples: Option<Samples>) -> Result<Tensors, RuntimeError> {
+        let segment = &self.segments[&pass.0];
+        let mut values = self.take_inputs(segment, inputs, None)?;
+        let loss = self.run(segment, &mut values, self.manner(samples, None), |slot| slot.weight.plain())?;
+        if let Some(loss) = loss {
+            self.losses.insert(pass.1, loss.value);
         }
-        let outputs = self.segment.outputs.iter();
+        let outputs = segment.outputs.iter();
         Ok(outputs.filter_map(|id| values.output(*id).map(|value| (*id, value.leave(&self.backend)))).collect())
+    }
+
+    fn manner<'a>(
+        &'a self,
+        samples: Option<Samples>,
+        deferred: Option<&'a RefCell<Vec<DeferredProduct>>>,
+    ) -> Manner<'a> {
+        let loss_scale = self.loss_scale.unwrap_or(1.0);
+        Manner { backend: &self.backend, loss_scale, samples, deferred, tables: Some(&self.tables) }
     }
 
     /// Runs all operators; the loss, if the segment computes it.
     fn run(
         &self,
+        segment: &Segment,
         values: &mut Values,
-        samples: Option<Samples>,
+        manner: Manner<'_>,
         weight: impl Fn(&Slot) -> Weight,
     ) -> Result<Option<ops::LossGradient>, RuntimeError> {
-        let manner = Manner { backend: &self.backend, loss_scale: self.loss_scale.unwrap_or(1.0), samples };
         let mut loss = None;
-        for op in &self.segment.ops {
+        for op in &segment.ops {
             let op = self.model.op(*op);
             let inputs = op.inputs.iter().map(|id| values.take(*id)).collect();
             let weights: Vec<Weight> = op.params.iter().map(|id| weight(&self.slots[id])).collect();
@@ -154,10 +274,11 @@ impl SegmentRunner {
     /// The inputs on the device: leaves of a history for a micro-batch that goes back, plain tensors otherwise.
     fn take_inputs(
         &self,
-        inputs: Vec<(ValueId, HostTensor)>,
+        segment: &Segment,
+        inputs: Tensors,
         mut live: Option<&mut Live>,
     ) -> Result<Values, RuntimeError> {
-        let mut values = Values::new(&self.model, &self.segment);
+        let mut values = Values::new(&self.model, segment);
         for (id, tensor) in inputs {
             self.check(id, &tensor)?;
             let from_segment = self.model.value(id).producer.is_some();
@@ -170,7 +291,7 @@ impl SegmentRunner {
             }
             values.put(id, value);
         }
-        match self.segment.inputs.iter().find(|id| !values.has(**id)) {
+        match segment.inputs.iter().find(|id| !values.has(**id)) {
             None => Ok(values),
             Some(missing) => Err(self.refuse(*missing, "is read by the segment but was not given".to_owned())),
         }
@@ -205,159 +326,6 @@ impl SegmentRunner {
     pub(crate) fn set_loss_scale(&mut self, loss_scale: Option<f32>) {
         self.loss_scale = loss_scale;
     }
-
-    /// Runs a micro-batch backward: one vector-Jacobian product of the segment's outputs with `upstream`, plus the loss
-    /// times `loss_scale`. Parameter gradients are added up inside; returned are the gradients of the float inputs that
-    /// come from other segments. An output without an upstream gradient counts as zero.
-    ///
-    /// # Errors
-    /// [`RuntimeError::MicroBatch`] when the micro-batch was not run forward, [`RuntimeError::Value`] for an upstream
-    /// gradient of the wrong shape or of a value that is no output.
-    pub fn backward(
-        &mut self,
-        micro_batch: u64,
-        upstream: Vec<(ValueId, HostTensor)>,
-        loss_scale: f32,
-    ) -> Result<Vec<(ValueId, HostTensor)>, RuntimeError> {
-        let missing = RuntimeError::MicroBatch { micro_batch, problem: "it is run backward before its forward pass" };
-        let mut live = self.live.remove(&micro_batch).ok_or(missing)?;
-        let mut gradients_of = Vec::with_capacity(upstream.len());
-        for (id, tensor) in upstream {
-            self.check(id, &tensor)?;
-            let Some(output) = live.take_output(id) else {
-                return Err(self.refuse(id, "is no output of the segment, so it has no gradient".to_owned()));
-            };
-            gradients_of.push((output, tensor));
-        }
-        let inputs = std::mem::take(&mut live.inputs);
-        let mut gradients = live.seed(gradients_of, loss_scale, &self.backend).map(|seed| seed.backward());
-        if let Some(gradients) = &mut gradients {
-            self.slots.values_mut().for_each(|slot| slot.gather(gradients));
-        }
-        let gradient = |(id, input): (ValueId, Matrix)| (id, input_gradient(&input, gradients.as_mut(), &self.backend));
-        Ok(inputs.into_iter().map(gradient).collect())
-    }
-
-    /// Micro-batches run forward but not yet backward.
-    pub fn in_flight(&self) -> usize {
-        self.live.len()
-    }
-
-    /// Appends the gradients of `params` to `out`, flattened; zeros for a parameter that has none or is not held.
-    pub fn read_gradients(&self, params: &[ParamId], out: &mut Vec<f32>) {
-        for id in params {
-            match self.slots.get(id).and_then(|slot| slot.gradient.as_ref()) {
-                Some(gradient) => gradient.append_to(out),
-                None => out.resize(out.len() + self.model.param(*id).elements() as usize, 0.0),
-            }
-        }
-    }
-
-    /// Replaces the gradients of `params` by `data`, laid out as [`SegmentRunner::read_gradients`] gives it.
-    ///
-    /// # Panics
-    /// When `data` is shorter than the parameters.
-    pub fn write_gradients(&mut self, params: &[ParamId], data: &[f32]) {
-        let mut rest = data;
-        for id in params {
-            let (own, others) = rest.split_at(self.model.param(*id).elements() as usize);
-            rest = others;
-            if let Some(slot) = self.slots.get_mut(id) {
-                slot.set_gradient(own, &self.backend);
-            }
-        }
-    }
-
-    /// Takes the gradients of those of `params` that the segment uses, as handles to numbers on the device.
-    pub(crate) fn take_device_gradients(&mut self, params: &[ParamId]) -> Vec<HostTensor> {
-        let (slots, backend) = (&mut self.slots, &self.backend);
-        let take = |id: &ParamId| {
-            let slot = slots.get_mut(id)?;
-            let gradient = slot.take_device_gradient(backend);
-            Some(HostTensor::on_device(slot.shape.clone(), gradient))
-        };
-        params.iter().filter_map(take).collect()
-    }
-
-    /// Puts back what [`SegmentRunner::take_device_gradients`] took, summed.
-    pub(crate) fn put_device_gradients(&mut self, params: &[ParamId], gradients: Vec<HostTensor>) {
-        let held = params.iter().filter(|id| self.segment.params.contains(id));
-        for (id, gradient) in held.zip(gradients) {
-            let dims = gradient.matrix_dims();
-            let rows = gradient.data.on_device(dims, &self.backend.in_full());
-            if let Some(slot) = self.slots.get_mut(id) {
-                slot.gradient = Some(Gradient::Device(rows));
-            }
-        }
-    }
-
-    /// Whether every gradient is a finite number.
-    pub(crate) fn gradients_are_finite(&self) -> bool {
-        let gradients = self.slots.values().filter_map(|slot| slot.gradient.as_ref());
-        let device = gradients.filter_map(|gradient| match gradient {
-            Gradient::Host(_) => None,
-            Gradient::Device(rows) => Some(rows.clone().abs().sum()),
-        });
-        // An infinity or NaN among the numbers shows in their sum.
-        device.reduce(|left, right| left + right).is_none_or(|sum| Loss::Device(sum).number().is_finite())
-    }
-
-    /// The gradient of a parameter, if a backward pass has reached it since the last update.
-    pub fn gradient(&self, param: ParamId) -> Option<HostTensor> {
-        let slot = self.slots.get(&param)?;
-        let mut data = slot.gradient.clone()?.into_host();
-        if let Some(scale) = self.loss_scale {
-            for x in &mut data {
-                *x /= scale;
-            }
-        }
-        Some(HostTensor::f32(slot.shape.clone(), data))
-    }
-
-    /// The gradient of a parameter, to be exchanged in place; it begins as zero. `None` when the segment does not use the
-    /// parameter, or keeps its gradient on the device.
-    pub fn gradient_mut(&mut self, param: ParamId) -> Option<&mut [f32]> {
-        let slot = self.slots.get_mut(&param)?;
-        if self.backend.residence() == Residence::Device {
-            return None;
-        }
-        let zeros = || Gradient::Host(vec![0.0; slot.shape.iter().product()]);
-        match slot.gradient.get_or_insert_with(zeros) {
-            Gradient::Host(data) => Some(data),
-            Gradient::Device(_) => None,
-        }
-    }
-
-    /// The value of a parameter.
-    ///
-    /// # Panics
-    /// When the segment does not use the parameter.
-    pub fn parameter(&self, param: ParamId) -> HostTensor {
-        let slot = &self.slots[&param];
-        let data = slot.weight.clone().into_data().try_into_vec().expect("weights are f32");
-        HostTensor::f32(slot.shape.clone(), data)
-    }
-
-    /// The parameters of the segment, in the model's order.
-    pub fn params(&self) -> &[ParamId] {
-        &self.segment.params
-    }
-
-    /// Updates every parameter from its gradient and forgets gradients and losses. A parameter without a gradient is
-    /// updated as with a gradient of zero, so that ranks which share it stay equal.
-    pub fn optimizer_step(&mut self) {
-        self.steps += 1;
-        self.losses.clear();
-        for slot in self.slots.values_mut() {
-            slot.update(&self.settings, self.steps, self.loss_scale, &self.backend);
-        }
-    }
-
-    /// Forgets gradients and losses and updates nothing: what a step with an overflow ends with.
-    pub(crate) fn skip_step(&mut self) {
-        self.losses.clear();
-        self.slots.values_mut().for_each(|slot| slot.gradient = None);
-    }
 }
 
 fn slot(model: &ModelGraph, id: ParamId, initial: HostTensor, backend: &Backend) -> Result<Slot, RuntimeError> {
@@ -369,17 +337,5 @@ fn slot(model: &ModelGraph, id: ParamId, initial: HostTensor, backend: &Backend)
             let problem = format!("expected f32 weights of the shape {shape:?}, got {:?}", initial.shape);
             Err(RuntimeError::Value { value: param.name.clone(), problem })
         }
-    }
-}
-
-/// The gradient of a leaf; zero when no output depends on it.
-fn input_gradient(input: &Matrix, gradients: Option<&mut Gradients>, backend: &Backend) -> HostTensor {
-    let gradient = gradients.and_then(|gradients| input.rows.grad_remove(gradients));
-    let shape = input.shape.clone();
-    match (backend.residence(), gradient) {
-        (Residence::Host, Some(gradient)) => HostTensor { shape, data: HostData::F32(floats(gradient)) },
-        (Residence::Host, None) => HostTensor { data: HostData::F32(vec![0.0; shape.iter().product()]), shape },
-        (Residence::Device, Some(gradient)) => HostTensor::on_device(shape, gradient),
-        (Residence::Device, None) => HostTensor::on_device(shape, input.rows.clone().inner().zeros_like()),
     }
 }

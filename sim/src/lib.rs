@@ -1,5 +1,6 @@
 //! The simulator and the planner: what a plan costs before anything runs, and which plan is best.
 //!
+//! - [`advanced`]: small models around a step: serving, federated rounds, checkpoints, elasticity, offload, freezing.
 //! - [`cost`]: a ladder of cost models, from a datasheet roofline to measured device profiles; collectives; memory.
 //! - [`engine`]: discrete-event execution of a program in virtual time, with link sharing.
 //! - [`graph_step`]: the closed form of a training step of any operator graph, replicated or pipelined.
@@ -9,12 +10,14 @@
 //! - [`footprint`]: peak memory of a training step in closed form.
 //! - [`estimate`]: the closed form of a training step under every parallel axis, at any scale.
 //! - [`planner`]: a ladder of searchers, from even split to ILP, all answering with a plan, a bound and a reason to stop.
+//! - [`rematerialise`]: which activations to keep and which to compute again under a memory budget.
 //! - [`prediction`]: a predicted time with its interval, and where its numbers come from.
 
 // Helpers of the integration tests serve unit tests too.
 #[cfg(test)]
 extern crate self as cutplane_sim;
 
+pub mod advanced;
 pub mod cost;
 pub mod engine;
 pub mod estimate;
@@ -25,3 +28,4 @@ pub mod network;
 pub mod placement;
 pub mod planner;
 pub mod prediction;
+pub mod rematerialise;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cutplane_graph::{DeviceGraph, ModelGraph};
 use cutplane_plan::{Schedule, StopReason};
 use cutplane_sim::planner::{
-    ChainDp, EvenSplit, Exhaustive, Greedy, PlanError, PlanOutcome, Planner, Problem, SearchBudget, SearchProgress,
-    SearchSpace, named_plan,
+    ChainDp, EvenSplit, Exhaustive, Greedy, LayerPin, PlanError, PlanOutcome, Planner, Problem, SearchBudget,
+    SearchProgress, SearchSpace, named_plan,
 };
 use cutplane_units::Nanos;
 use planner_support::{AMPLE, Fake, check, cluster, equal_layers, problem, random_model};
@@ -29,7 +29,7 @@ fn only(stages: usize, data_degree: usize, micro_batches: u64, schedule: Schedul
         data_degrees: Some(vec![data_degree]),
         stage_counts: Some(vec![stages]),
         schedules: Some(vec![schedule]),
-        name: None,
+        ..SearchSpace::default()
     }
 }
 
@@ -162,6 +162,28 @@ fn a_device_of_half_the_speed_gets_a_third_of_the_layers() {
     }
     let greedy = Greedy.plan(&problem, &cost, &SearchBudget::default()).expect("a plan");
     assert!(greedy.objective < EvenSplit.plan(&problem, &cost, &SearchBudget::default()).expect("a plan").objective);
+}
+
+#[test]
+fn a_pinned_layer_stays_on_its_device() {
+    let model = equal_layers(6);
+    let mut cost = Fake::equal(7, 100);
+    (cost.forward[6], cost.backward[6]) = (0, 0);
+    let devices = cluster(&[("fast", AMPLE), ("fast", AMPLE)]);
+    let pinned = |text: &str| {
+        let layer_pins = vec![LayerPin::parse(text).expect("a pin")];
+        SearchSpace { stage_counts: Some(vec![2]), data_degrees: Some(vec![1]), layer_pins, ..SearchSpace::default() }
+    };
+    let problem = |limits| Problem { limits, ..problem(&model, &devices, 8) };
+    for outcome in plan_all(&problem(pinned("layer.4=device:0")), &cost) {
+        let first = &outcome.plan.stages[0];
+        assert!(first.devices == ["fast0"] && first.ops.iter().any(|op| model.op(op).layer == Some(4)), "{first:?}");
+    }
+    let refusal =
+        |text| ChainDp.plan(&problem(pinned(text)), &cost, &SearchBudget::default()).expect_err(text).to_string();
+    assert!(refusal("layer.9=device:0").contains("6 layers, counted from 0"));
+    assert!(refusal("layer.0=device:7").contains("2 usable devices"));
+    assert!(refusal("layer.0=device:1").contains("drop a pin"), "{}", refusal("layer.0=device:1"));
 }
 
 #[test]

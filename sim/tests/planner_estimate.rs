@@ -20,7 +20,7 @@ fn ratio((model, cluster): (&str, &str), degrees: (usize, usize), micro_batches:
         data_degrees: Some(vec![degrees.0]),
         stage_counts: Some(vec![degrees.1]),
         schedules: Some(vec![schedule]),
-        name: None,
+        ..SearchSpace::default()
     };
     let problem = Problem {
         model: &model,

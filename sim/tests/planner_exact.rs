@@ -21,6 +21,7 @@ fn plan(planner: &dyn Planner, instance: &Instance) -> Option<PlanOutcome> {
             Some(outcome)
         }
         Err(PlanError::Infeasible { .. }) => None,
+        Err(PlanError::EmptySpace { .. }) if !instance.limits.layer_pins.is_empty() => None,
         Err(error) => panic!("{}: {error}", planner.name()),
     }
 }
@@ -32,8 +33,8 @@ fn same(a: u64, b: u64) -> bool {
 
 #[test]
 fn ilp_equals_exhaustive_search() {
-    let (mut solved, mut infeasible, mut pipelines, mut mixed) = (0, 0, 0, 0);
-    for seed in 0..600 {
+    let (mut solved, mut infeasible, mut pipelines, mut mixed, mut pinned) = (0, 0, 0, 0, 0);
+    for seed in 0..700 {
         let instance = Instance::random(seed, 2..9, 3);
         let (all, ilp) = (plan(&Exhaustive, &instance), plan(&Ilp, &instance));
         let (Some(all), Some(ilp)) = (&all, &ilp) else {
@@ -47,12 +48,13 @@ fn ilp_equals_exhaustive_search() {
         assert!(same(bound.get(), ilp.objective.get()), "seed {seed}: bound {bound:?}, {ilp:?}");
         solved += 1;
         pipelines += usize::from(all.plan.pipeline_degree() > 1);
+        pinned += usize::from(!instance.limits.layer_pins.is_empty());
         let models: std::collections::BTreeSet<_> = instance.devices.devices().iter().map(|d| &d.spec.model).collect();
         mixed += usize::from(models.len() > 1);
     }
     // The generator must keep reaching all cases.
     println!("{solved} solved, {pipelines} pipelines, {mixed} with two classes, {infeasible} infeasible");
-    assert!(solved >= 500 && infeasible >= 10 && pipelines >= 50 && mixed >= 50);
+    assert!(solved >= 500 && infeasible >= 10 && pipelines >= 50 && mixed >= 50 && pinned >= 20);
 }
 
 #[test]

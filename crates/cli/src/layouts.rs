@@ -1,21 +1,28 @@
 //! Layouts on the command line: the question, its parts from the catalogue, and the report.
 
+pub(crate) mod mixed;
+mod report;
+
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use cutplane_graph::{DeviceGraph, DeviceKind, DeviceSpec, Dtype, ModelGraph, ModelSource};
-use cutplane_plan::{Optimizer, StopReason, write_atomically};
-use cutplane_sim::estimate::{AttentionKernel, FoldedModel, Precision, Stack};
+use cutplane_plan::{Optimizer, write_atomically};
+use cutplane_sim::estimate::{AttentionKernel, FoldedModel, Layout, Precision, Stack};
 use cutplane_sim::footprint::Keeping;
 use cutplane_sim::kernel::GpuModel;
 use cutplane_sim::network::Fabric;
+use cutplane_sim::planner::LayerPin;
 use cutplane_sim::planner::layouts::{
     LAYOUT_FORMAT, LAYOUT_VERSION, LayoutBudget, LayoutOutcome, LayoutPlan, LayoutProblem, LayoutProgress,
-    LayoutQuestion, Objective, Pins, label, search, split_label,
+    LayoutQuestion, Objective, Pins, search,
 };
-use cutplane_units::Bytes;
+use cutplane_sim::planner::mapping::{HostMapping, Outer, map_host};
+
+pub(crate) use report::report;
+use report::stop_label;
 
 use crate::progress;
 
@@ -55,7 +62,7 @@ pub(crate) struct LayoutArgs {
     /// What is minimised (layouts).
     #[arg(long, value_enum)]
     objective: Option<ObjectiveName>,
-    /// Fixes a decision, such as tp=8 or schedule=1f1b; several may be given (layouts).
+    /// Fixes a decision, such as tp=8 or schedule=1f1b (layouts), or layer.3=device:1 (runnable); several may be given.
     #[arg(long = "pin", value_name = "NAME=VALUE")]
     pins: Vec<String>,
     /// How many of the best layouts are listed (layouts) [default: 5].
@@ -70,25 +77,59 @@ pub(crate) struct LayoutArgs {
     /// Attention kernel (layouts) [default: flash].
     #[arg(long, value_enum)]
     attention: Option<AttentionName>,
-    /// Price of a device, dollars an hour (layouts).
+    /// Matrix products of the layers in 8 bits, where the device has them (layouts).
+    #[arg(long, conflicts_with = "precision")]
+    fp8: bool,
+    /// Price of a device, dollars an hour (layouts) [default: of a cloud instance, the catalogue's].
     #[arg(long, value_name = "DOLLARS")]
     dollars_per_hour: Option<f64>,
 }
 
 impl LayoutArgs {
     /// Whether anything was asked that only layouts answer.
-    pub(crate) const fn is_meant(&self) -> bool {
+    pub(crate) fn is_meant(&self) -> bool {
         self.objective.is_some()
-            || !self.pins.is_empty()
+            || self.pins.iter().any(|pin| !is_layer_pin(pin))
             || self.top_k.is_some()
             || self.pareto
             || self.stack.is_some()
             || self.attention.is_some()
+            || self.fp8
             || self.dollars_per_hour.is_some()
     }
 
     pub(crate) fn top_k(&self) -> usize {
         self.top_k.unwrap_or(LayoutBudget::default().top_k)
+    }
+
+    /// Layers whose device is fixed: of runnable plans.
+    pub(crate) fn layer_pins(&self) -> Result<Vec<LayerPin>> {
+        let pins = self.pins.iter().flat_map(|pin| pin.split(',')).filter(|pin| is_layer_pin(pin));
+        Ok(pins.map(|pin| LayerPin::parse(pin.trim())).collect::<Result<_, _>>()?)
+    }
+
+    /// Decisions about a layout.
+    fn decisions(&self) -> Result<Pins> {
+        anyhow::ensure!(
+            !self.pins.iter().any(|pin| is_layer_pin(pin)),
+            "--pin layer.N=device:K places a layer of a plan that runs: use it alone, with --space runnable"
+        );
+        Ok(Pins::parse(&self.pins)?)
+    }
+
+    fn stack(&self) -> &str {
+        self.stack.as_deref().unwrap_or("megatron-core")
+    }
+
+    fn kernel(&self) -> AttentionKernel {
+        match self.attention.unwrap_or(AttentionName::Flash) {
+            AttentionName::Flash => AttentionKernel::Flash,
+            AttentionName::Materialised => AttentionKernel::Materialised,
+        }
+    }
+
+    fn goal(&self) -> Objective {
+        self.objective.unwrap_or(ObjectiveName::StepTime).into()
     }
 
     pub(crate) fn question(
@@ -99,20 +140,22 @@ impl LayoutArgs {
         optimizer: Optimizer,
         precision: Option<Dtype>,
     ) -> Result<Question> {
+        let price = cutplane_zoo::price(cluster).map(|price| price.dollars_per_device_hour);
         let question = LayoutQuestion {
             model,
             cluster: cluster.to_owned(),
-            stack: self.stack.clone().unwrap_or("megatron-core".to_owned()),
-            attention: match self.attention.unwrap_or(AttentionName::Flash) {
-                AttentionName::Flash => AttentionKernel::Flash,
-                AttentionName::Materialised => AttentionKernel::Materialised,
-            },
-            objective: self.objective.unwrap_or(ObjectiveName::StepTime).into(),
-            pins: Pins::parse(&self.pins)?,
-            dollars_per_device_hour: self.dollars_per_hour,
+            stack: self.stack().to_owned(),
+            attention: self.kernel(),
+            objective: self.goal(),
+            pins: self.decisions()?,
+            dollars_per_device_hour: self.dollars_per_hour.or(price),
         };
-        Question::new(question, batch, optimizer, precision)
+        Question::new(question, batch, optimizer, (precision, self.fp8))
     }
+}
+
+fn is_layer_pin(pin: &str) -> bool {
+    pin.trim_start().starts_with("layer.")
 }
 
 /// A question with all that answers it.
@@ -128,19 +171,20 @@ pub(crate) struct Question {
     batch: u64,
     optimizer: Optimizer,
     precision: Precision,
+    devices: DeviceGraph,
 }
 
 impl Question {
-    /// A question about a batch.
+    /// A question about a batch; `fp8` takes products in 8 bits, whatever the precision beside them.
     pub(crate) fn new(
         asked: LayoutQuestion,
         batch: u64,
         optimizer: Optimizer,
-        precision: Option<Dtype>,
+        (precision, fp8): (Option<Dtype>, bool),
     ) -> Result<Self> {
         let devices = DeviceGraph::build(cutplane_zoo::cluster(&asked.cluster)?)?;
         let device = alike(&devices)?.clone();
-        let precision = arithmetic(&device, precision)?;
+        let precision = arithmetic_of(&[&device], precision, fp8)?;
         Self::with_precision(asked, &devices, device, (batch, optimizer, precision))
     }
 
@@ -160,17 +204,12 @@ impl Question {
         (batch, optimizer, precision): (u64, Optimizer, Precision),
     ) -> Result<Self> {
         let graph = cutplane_zoo::build(&asked.model)?;
-        let family = device.accelerator.as_ref().map(|facts| facts.architecture);
-        let stack = Stack::named(&asked.stack, family).with_context(|| {
-            let known: Vec<&str> =
-                cutplane_sim::estimate::known_stacks().iter().map(|stack| stack.name.as_str()).collect();
-            format!("--stack '{}' is not known; known are {}", asked.stack, known.join(", "))
-        })?;
+        let stack = stack_of(&asked.stack, &device)?;
         Ok(Self {
             model: FoldedModel::new(&graph),
             gpu: GpuModel::from_spec(&device),
             fabric: Fabric::of_devices(devices)?,
-            stack: stack.clone(),
+            stack,
             keeping: keeping(&asked.stack),
             asked,
             graph,
@@ -178,7 +217,25 @@ impl Question {
             batch,
             optimizer,
             precision,
+            devices: devices.clone(),
         })
+    }
+
+    /// Which devices of the first host the ranks of a layout take, where its links differ: groups of the tensor axis, then
+    /// replicas or stages.
+    pub(crate) fn mapping(&self, layout: &Layout) -> Result<Option<HostMapping>> {
+        let first = &self.devices.devices()[0].host;
+        let host: Vec<_> = self.devices.device_ids().filter(|id| self.devices.device(*id).host == *first).collect();
+        let (inner, whole) = ((layout.tp * layout.cp) as usize, host.len() <= layout.devices() as usize);
+        let irregular = self.devices.spec().links.iter().any(|link| {
+            let device = |name: &str| self.devices.device_by_name(name).is_some();
+            device(&link.from) && device(&link.to)
+        });
+        if !irregular || !whole || !host.len().is_multiple_of(inner) {
+            return Ok(None);
+        }
+        let outer = if layout.dp > 1 { Outer::Ring } else { Outer::Chain };
+        Ok(Some(map_host(&self.devices, &host, inner, outer)?))
     }
 
     pub(crate) fn problem(&self) -> LayoutProblem<'_> {
@@ -221,7 +278,7 @@ fn alike(devices: &DeviceGraph) -> Result<&DeviceSpec> {
     let first = &devices.devices()[0].spec;
     if let Some(other) = devices.devices().iter().find(|device| device.spec.model != first.model) {
         anyhow::bail!(
-            "cluster '{}' mixes {} and {}: layouts are searched on equal devices; use --space runnable",
+            "cluster '{}' mixes {} and {}: its plan is of unlike devices",
             devices.name(),
             first.model,
             other.spec.model
@@ -235,19 +292,36 @@ fn alike(devices: &DeviceGraph) -> Result<&DeviceSpec> {
     Ok(first)
 }
 
-/// 16-bit training where the device has it, unless another type is asked for.
-fn arithmetic(device: &DeviceSpec, asked: Option<Dtype>) -> Result<Precision> {
-    let best = [Dtype::Bf16, Dtype::F16, Dtype::F32].into_iter().find(|dtype| device.peak(*dtype).is_some());
+/// 16-bit training where all devices have it, unless another type is asked for.
+fn arithmetic_of(devices: &[&DeviceSpec], asked: Option<Dtype>, fp8: bool) -> Result<Precision> {
+    if fp8 {
+        let without = devices
+            .iter()
+            .find(|device| device.accelerator.as_ref().is_none_or(|facts| facts.fp8_tflop_per_s.is_none()));
+        if let Some(device) = without {
+            anyhow::bail!("{} does not compute in 8 bits: leave --fp8 out", device.model);
+        }
+        return Ok(Precision::Fp8);
+    }
+    let lacks = |dtype: Dtype| devices.iter().find(|device| device.peak(dtype).is_none());
+    let best = [Dtype::Bf16, Dtype::F16, Dtype::F32].into_iter().find(|dtype| lacks(*dtype).is_none());
     let dtype = asked.or(best).unwrap_or(Dtype::F32);
-    anyhow::ensure!(
-        device.peak(dtype).is_some(),
-        "{} does not compute in {dtype:?}: choose another --precision",
-        device.model
-    );
+    if let Some(device) = lacks(dtype) {
+        anyhow::bail!("{} does not compute in {dtype:?}: choose another --precision", device.model);
+    }
     Ok(match dtype {
         Dtype::Bf16 => Precision::Bf16,
         Dtype::F16 => Precision::AmpF16,
         _ => Precision::F32,
+    })
+}
+
+/// The software stack of this name on a device.
+fn stack_of(name: &str, device: &DeviceSpec) -> Result<Stack> {
+    let family = device.accelerator.as_ref().map(|facts| facts.architecture);
+    Stack::named(name, family).cloned().with_context(|| {
+        let known: Vec<&str> = cutplane_sim::estimate::known_stacks().iter().map(|stack| stack.name.as_str()).collect();
+        format!("--stack '{name}' is not known; known are {}", known.join(", "))
     })
 }
 
@@ -284,70 +358,4 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<LayoutPlan> {
 pub(crate) fn write(path: &Path, plan: &LayoutPlan) -> Result<()> {
     let text = serde_json::to_string_pretty(plan)? + "\n";
     write_atomically(path, text.as_bytes()).with_context(|| path.display().to_string())
-}
-
-/// Six lines: what, how fast, does it fit, is it the best, why, can it be run.
-pub(crate) fn report(question: &Question, plan: &LayoutPlan) -> String {
-    let (predicted, layout) = (&plan.predicted, &plan.layout);
-    let split = split_label(layout).map(|split| format!("  layers {split}")).unwrap_or_default();
-    let memory = |bytes: u64| Bytes::new(bytes);
-    let dollars = predicted.dollars_per_step.map(|dollars| format!("   ${dollars:.2} a step")).unwrap_or_default();
-    format!(
-        "model    {}  {} layers  {:.1} B parameters     cluster  {}: {} of {} x {} used\n\
-         plan     {}{split}\n\
-         predict  step {:.3} s ({:.3} .. {:.3})  {:.0} tokens/s   memory {} of {} on the fullest device{dollars}\n\
-         proof    {}\n\
-         why      {}\n\
-         runs     {}\n",
-        question.graph.name(),
-        question.graph.layer_count(),
-        question.graph.parameter_count() as f64 / 1e9,
-        plan.question.cluster,
-        predicted.devices,
-        question.fabric.ranks(),
-        question.device.model,
-        label(layout),
-        predicted.step_s,
-        predicted.step_low_s,
-        predicted.step_high_s,
-        predicted.tokens_per_s,
-        memory(predicted.peak_memory_bytes),
-        memory(predicted.device_memory_bytes),
-        proof(plan),
-        why(plan),
-        plan.execution.note,
-    )
-}
-
-/// What is known of a layout's optimality.
-pub(crate) fn proof(plan: &LayoutPlan) -> String {
-    let search = &plan.search;
-    let stop = match search.stop_reason {
-        StopReason::ProvenOptimal => "proven optimal",
-        StopReason::GapReached => "gap reached",
-        StopReason::TimeLimit => "time limit",
-        StopReason::CandidatesExhausted => "searchers exhausted",
-        StopReason::Interrupted => "interrupted",
-    };
-    format!(
-        "at most {:.3}% from optimal in the tool's own prices (bound {:.4}, {stop}): {} layouts priced, {} sets cut; {:.2} s",
-        100.0 * search.gap,
-        search.bound,
-        search.counts.priced,
-        search.counts.cut_by_bound + search.counts.cut_by_memory,
-        search.search_seconds
-    )
-}
-
-/// The largest parts of the step, the memory, the runner-up.
-pub(crate) fn why(plan: &LayoutPlan) -> String {
-    let mut parts = plan.predicted.parts_s.clone();
-    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let share = |(name, seconds): &(String, f64)| format!("{name} {:.0}%", 100.0 * seconds / plan.predicted.step_s);
-    let time: Vec<String> = parts.iter().take(4).map(share).collect();
-    let memory = format!("memory fullest on stage {} ({})", plan.predicted.fullest_stage, plan.predicted.largest_part);
-    let runner_up = plan.search.runners_up.first().map(|(label, value)| {
-        format!("; runner-up {:.2}% worse: {label}", 100.0 * (value / plan.search.objective - 1.0))
-    });
-    format!("{}; {memory}{}", time.join(", "), runner_up.unwrap_or_default())
 }

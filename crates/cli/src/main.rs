@@ -2,7 +2,13 @@
 
 #[cfg(feature = "runtime")]
 mod alone;
+#[cfg(feature = "runtime")]
+mod checkpoints;
 mod context;
+#[cfg(feature = "runtime")]
+mod data;
+#[cfg(feature = "runtime")]
+mod elastic;
 mod layouts;
 #[cfg(feature = "runtime")]
 mod local;
@@ -11,6 +17,8 @@ mod pricing;
 mod progress;
 #[cfg(feature = "runtime")]
 mod records;
+#[cfg(feature = "runtime")]
+mod session;
 mod verbs;
 
 use std::process::ExitCode;
@@ -39,11 +47,14 @@ enum Verb {
     Profile(verbs::profile::Profile),
     Place(verbs::place::Place),
     Plan(Box<verbs::plan::Plan>),
+    Shard(Box<verbs::shard::Shard>),
     Explain(verbs::explain::Explain),
     Diff(verbs::diff::Diff),
     Simulate(verbs::simulate::Simulate),
     Score(verbs::score::Score),
     Calibrate(verbs::calibrate::Calibrate),
+    Experiments(verbs::experiments::Experiments),
+    Sweep(Box<verbs::sweep::Sweep>),
     #[cfg(feature = "runtime")]
     Run(verbs::run::Run),
     #[cfg(feature = "runtime")]
@@ -64,11 +75,14 @@ fn main() -> ExitCode {
         Verb::Profile(verb) => verb.run(),
         Verb::Place(verb) => verb.run(),
         Verb::Plan(verb) => verb.run(),
+        Verb::Shard(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(),
         Verb::Diff(verb) => verb.run(),
         Verb::Simulate(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Calibrate(verb) => verb.run(),
+        Verb::Experiments(verb) => verb.run(),
+        Verb::Sweep(verb) => verb.run(),
         #[cfg(feature = "runtime")]
         Verb::Run(verb) => verb.run(),
         #[cfg(feature = "runtime")]

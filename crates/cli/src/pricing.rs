@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use cutplane_graph::{DeviceGraph, DeviceKind};
+#[cfg(feature = "runtime")]
+use cutplane_record::Neighbours;
 use cutplane_record::{DeviceProfile, read_profile};
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::cost::{CostModel, Profiled, Roofline};
@@ -61,6 +63,18 @@ pub(crate) fn choose(devices: &DeviceGraph, given: Option<&Path>) -> Result<Pric
         }
         group.measure_now(&path)
     })
+}
+
+/// Prices that nobody has to wait for: from the cache, if it has a profile of every kind of device, or else the datasheet.
+#[cfg(feature = "runtime")]
+pub(crate) fn at_hand(devices: &DeviceGraph) -> Pricing {
+    let cached = |group: &Group| {
+        let path = group.cache_path()?;
+        let profile = read_profile(&path)?;
+        check_fresh(&profile, group).map_err(anyhow::Error::msg)?;
+        Ok((profile, path.display().to_string()))
+    };
+    priced(devices, &cached).unwrap_or_else(|_| datasheet())
 }
 
 /// Prices from the datasheet.
@@ -175,13 +189,31 @@ impl Group {
             seconds: OPERATOR_SECONDS,
             progress: &mut progress,
         };
-        let profile = measure(&crate::local::backend(place), options).context("measuring this machine")?;
+        let neighbours = Neighbours::watch();
+        let mut profile = measure(&crate::local::backend(place), options).context("measuring this machine")?;
         bar.finish_and_clear();
+        if let Some(note) = disturbance(neighbours) {
+            profile.notes.push(format!("{note}: measure again when the machine is free"));
+        }
         Ok(profile)
     }
 }
 
+/// Other programs that hold this much of a core are worth a word.
+#[cfg(feature = "runtime")]
+const DISTURBING_CORES: f64 = 0.25;
+
+/// What to say of a measurement beside which other programs ran.
+#[cfg(feature = "runtime")]
+pub(crate) fn disturbance(watched: Option<Neighbours>) -> Option<String> {
+    let cores = watched.map(Neighbours::cores).filter(|cores| *cores >= DISTURBING_CORES)?;
+    Some(format!("other programs held {cores:.1} cores meanwhile"))
+}
+
 fn profiled(profiles: Vec<DeviceProfile>, origin: String) -> Pricing {
+    for note in profiles.iter().flat_map(|profile| &profile.notes) {
+        eprintln!("profile  {note}");
+    }
     Pricing { prices: Prices::Measured(Box::new(Profiled::new(profiles.into_iter().map(Arc::new)))), origin }
 }
 

@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cutplane-sim", &["units", "graph", "zoo", "plan", "record"]),
     ("cutplane-runtime", &["units", "graph", "zoo", "plan", "record"]),
     ("cutplane-score", &["units", "graph", "zoo", "plan", "record", "sim"]),
-    ("cutplane-cli", &["units", "graph", "zoo", "plan", "record", "report", "score", "sim", "runtime"]),
+    ("cutplane-experiments", &["units", "graph", "zoo", "plan", "record", "report", "score", "sim"]),
+    ("cutplane-cli", &["units", "graph", "zoo", "plan", "record", "report", "score", "experiments", "sim", "runtime"]),
     ("cutplane-benches", &["units", "graph", "zoo", "plan", "record", "sim", "runtime"]),
 ];
 

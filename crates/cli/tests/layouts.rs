@@ -87,3 +87,46 @@ fn refusals_name_the_remedy() {
         assert!(output.status.code() != Some(101), "{arguments:?} panicked");
     }
 }
+
+const MIX: [&str; 6] = ["plan", "gpt2", "--cluster", "p3.8xlarge:1+p2.xlarge:2", "--batch", "24"];
+
+#[test]
+fn unlike_devices_are_planned_by_class_with_prices_of_the_catalogue() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let work = ["--space", "layouts", "--seq", "256", "--pin", "cp=1", "--gap", "0.01"];
+    let fast = json(folder.path(), &[&MIX[..], &work, &["--out", "fast.json"]].concat());
+    assert_eq!(fast["plan"]["format"], "cutplane-mixed");
+    let gap = (fast["objective"].as_f64(), fast["bound"].as_f64());
+    assert!(
+        gap.0.zip(gap.1).is_some_and(|(objective, bound)| bound <= objective && objective <= 1.011 * bound),
+        "{fast}"
+    );
+    assert!(fast["plan"]["predicted_dollars"].as_f64().is_some_and(|dollars| dollars > 0.0), "{fast}");
+    let cheap = json(folder.path(), &[&MIX[..], &work, &["--objective", "dollars", "--out", "cheap.json"]].concat());
+    let dollars = |plan: &Value| plan["plan"]["predicted_dollars"].as_f64();
+    assert!(dollars(&cheap) <= dollars(&fast), "{cheap} {fast}");
+    let words = text(folder.path(), &["explain", "fast.json"]);
+    assert!(words.contains("\npredict  step") && words.contains("V100-SXM2-16GB"), "{words}");
+    let diff = json(folder.path(), &["diff", "fast.json", "cheap.json"]);
+    assert!(diff["step_ratio"].as_f64().is_some_and(|ratio| ratio >= 1.0), "{diff}");
+}
+
+#[test]
+fn eight_bits_need_a_device_that_has_them() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let eight = ["--fp8", "--pin", "tp=1,pp=1"];
+    let plan =
+        json(folder.path(), &[&["plan", "gpt2-xl", "--cluster", "dgx-h100:1", "--batch", "64"], &eight[..]].concat());
+    assert_eq!(plan["layout"]["precision"], "fp8");
+    let output = cutplane(folder.path(), &[&GPT2_XL[..], &["--fp8"]].concat());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("does not compute in 8 bits: leave --fp8 out"));
+}
+
+#[test]
+fn the_place_of_each_rank_is_said_where_links_differ() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mesh =
+        ["plan", "gpt2-xl", "--cluster", "dgx-1v:1", "--batch", "32", "--pin", "tp=4,cp=1,pp=1", "--space", "layouts"];
+    let words = text(folder.path(), &[&mesh[..], &["--heads", "20"]].concat());
+    assert!(words.contains("\nplace    groups of 4: dgx-1v/gpu0 dgx-1v/gpu1 dgx-1v/gpu2 dgx-1v/gpu3"), "{words}");
+}

@@ -76,3 +76,61 @@ fn refusals_have_a_message_and_an_exit_code() {
         assert!(output.status.code() != Some(101), "{arguments:?} panicked");
     }
 }
+
+/// A problem that no solver closes soon: sixty nodes of unlike costs on six devices.
+#[cfg(target_os = "linux")]
+fn hard() -> String {
+    let node = |id: u64| {
+        let (time, cut) = (3 + id * 7919 % 97, 1 + id * 104_729 % 89);
+        let node = format!(
+            r#"{{"id": {id}, "supportedOnFpga": true, "cpuLatency": {}, "fpgaLatency": {time}, "size": 1}}"#,
+            20 * time
+        );
+        let targets = [id + 1, id + 3, id + 7].into_iter().filter(|to| *to < 60);
+        let edges: Vec<String> =
+            targets.map(|to| format!(r#"{{"sourceId": {id}, "destId": {to}, "cost": {cut}}}"#)).collect();
+        (node, edges)
+    };
+    let (nodes, edges): (Vec<String>, Vec<Vec<String>>) = (0..60).map(node).unzip();
+    format!(
+        r#"{{"maxSizePerFPGA": 100, "maxFPGAs": 6, "maxCPUs": 1, "nodes": [{}], "edges": [{}]}}"#,
+        nodes.join(","),
+        edges.concat().join(",")
+    )
+}
+
+/// Whether the process listens for Ctrl-C yet.
+#[cfg(target_os = "linux")]
+fn listens(process: u32) -> bool {
+    const INTERRUPT: u64 = 1 << 1;
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & INTERRUPT != 0)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_returns_the_incumbent() {
+    let folder = folder(&hard());
+    let mut process = Command::new(env!("CARGO_BIN_EXE_cutplane"))
+        .args(["place", "chain.json", "--gap", "0", "--time-limit", "3600", "--json"])
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the tool starts");
+    while !listens(process.id()) {
+        assert!(process.try_wait().expect("a process").is_none(), "it ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let sent = Command::new("kill").args(["-INT", &process.id().to_string()]).status().expect("kill is installed");
+    assert!(sent.success());
+    let output = process.wait_with_output().expect("it ends by itself");
+    assert!(output.status.success(), "{}", output.status);
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["stop_reason"], "interrupted");
+    assert!(
+        answer["bound"].as_f64() <= answer["objective"].as_f64() && answer["assignment"]["59"].is_u64(),
+        "{answer}"
+    );
+}

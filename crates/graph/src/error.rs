@@ -12,6 +12,14 @@ pub enum ModelError {
         /// Model name.
         model: String,
     },
+    /// A split over a tensor axis that cannot be executed.
+    #[error("operator '{op}' {reason}")]
+    Split {
+        /// The operator.
+        op: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two operators, values or parameters with one name.
     #[error("the name '{name}' is used twice; names of operators and inputs must differ")]
     DuplicateName {

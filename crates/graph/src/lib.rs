@@ -30,6 +30,7 @@ mod error;
 pub mod facts;
 pub mod fold;
 mod ids;
+mod local;
 mod model;
 mod op;
 pub mod placement;
@@ -45,13 +46,14 @@ pub use error::{DeviceGraphError, ModelError};
 pub use facts::{OpFacts, Pass, ProfileKey};
 pub use fold::{Block, BlockClass, Folded, fold};
 pub use ids::{DeviceId, LinkId, OpId, ParamId, ValueId};
+pub use local::{LocalGraph, LocalParam, Splits, axis_places, by_split, context_splits, tensor_splits};
 pub use model::{InputRole, ModelGraph, ModelGraphBuilder, Op, Param, Value};
 pub use op::{
     ActivationKind, AdditiveAttention, Arithmetic, Attention, AttentionInput, AttentionKernel, BatchNorm, Binary, Cell,
-    Combine, Concat, Convolution, Dispatch, Dropout, ExpertLinear, Fixed, Gate, Gather, GroupNorm, IGNORED_TARGET,
-    Init, Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec, Pool, PoolKind, PositionScheme, PrependTokens,
-    Recurrent, RecurrentBias, RecurrentOutput, Reduce, Reduction, Reshape, RmsNorm, Rotary, RotaryScaling, Router,
-    Routing, ScaleShift, Slice, Softmax, Transpose, Upsample, WeightLayout, Window,
+    Combine, Concat, Convolution, Dispatch, Dropout, Exchange, ExpertLinear, Fixed, Gate, Gather, GroupNorm,
+    IGNORED_TARGET, Init, Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec, Pool, PoolKind, PositionScheme,
+    PrependTokens, Recurrent, RecurrentBias, RecurrentOutput, Reduce, Reduction, Reshape, RmsNorm, Rotary,
+    RotaryScaling, Router, Routing, ScaleShift, Slice, Softmax, Transpose, Upsample, WeightLayout, Window,
 };
 pub use source::{ModelSource, Overrides};
 pub use tensor::{Dtype, TensorType};

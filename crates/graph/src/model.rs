@@ -201,6 +201,23 @@ impl ModelGraph {
         dag
     }
 
+    /// A graph from operators and values that refer to each other already; users of parameters are found.
+    pub(crate) fn from_parts(
+        name: String,
+        ops: Vec<Op>,
+        values: Vec<Value>,
+        mut params: Vec<Param>,
+        outputs: Vec<ValueId>,
+        loss: Option<ValueId>,
+    ) -> Self {
+        for (index, op) in ops.iter().enumerate() {
+            for param in &op.params {
+                params[param.index()].users.push(OpId::new(index));
+            }
+        }
+        Self { name, ops, values, params, outputs, loss }
+    }
+
     /// A digest of everything that decides numbers and costs: kinds, shapes, wiring, parameter names.
     pub fn digest(&self) -> String {
         let ops: Vec<_> = self.ops.iter().map(|op| (&op.name, &op.kind, &op.inputs, &op.params)).collect();

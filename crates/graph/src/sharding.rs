@@ -8,13 +8,13 @@
 //! et al. 2019), sequence parallelism (Korthikanti et al. 2022), context parallelism by exchange of heads (Jacobs et al.
 //! 2023), expert and vocabulary parallelism are all rows of that table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::facts::Pass;
 use crate::tensor::TensorType;
 
 /// Where the numbers of a tensor lie over the ranks of one mesh axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Every rank holds all of it.
@@ -30,7 +30,7 @@ pub enum Layout {
 }
 
 /// An exchange over the ranks of one mesh axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Collective {
     /// Nothing moves.
@@ -64,7 +64,7 @@ impl Collective {
 }
 
 /// Layout of a tensor and of its gradient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sharded {
     /// The values, forward.
     pub value: Layout,
@@ -96,7 +96,7 @@ impl Sharded {
 }
 
 /// What is split, by the name that it has in the field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
     /// Samples: data parallelism.

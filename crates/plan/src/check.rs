@@ -117,63 +117,75 @@ fn check_messages(program: &Program) -> Result<(), ProgramError> {
     }
 }
 
-fn collectives(program: &Program, rank: usize) -> impl Iterator<Item = GroupId> + '_ {
-    program.ranks[rank].instructions.iter().filter_map(|instruction| match instruction.action {
-        Action::AllReduce { group } => Some(group),
-        _ => None,
-    })
+/// The collectives that a rank takes part in, in order: which group, and what it does.
+fn collectives(program: &Program, rank: usize) -> impl Iterator<Item = (GroupId, &'static str)> + '_ {
+    let actions = program.ranks[rank].instructions.iter().map(|instruction| instruction.action);
+    actions.filter_map(|action| action.collective().map(|group| (group, action.label())))
 }
 
 fn check_collective_order(program: &Program) -> Result<(), ProgramError> {
     for rank in 0..program.ranks.len() {
         let id = Rank(rank as u32);
-        if let Some(group) = collectives(program, rank).find(|group| !program.group(*group).ranks.contains(&id)) {
+        let mut groups = collectives(program, rank).map(|(group, _)| group);
+        if let Some(group) = groups.find(|group| !program.group(*group).ranks.contains(&id)) {
             return Err(ProgramError::Stranger { rank: id, what: group.to_string() });
         }
     }
-    for (first, second) in program.groups.iter().flat_map(|group| group.ranks.windows(2).map(|pair| (pair[0], pair[1])))
-    {
-        let shared = |mine: Rank, other: Rank| -> Vec<GroupId> {
-            collectives(program, mine.index()).filter(|group| program.group(*group).ranks.contains(&other)).collect()
+    let pairs = program.groups.iter().flat_map(|group| group.ranks.windows(2).map(|pair| (pair[0], pair[1])));
+    for (first, second) in pairs.collect::<BTreeSet<_>>() {
+        let shared = |mine: Rank, other: Rank| -> Vec<(GroupId, &str)> {
+            let both = |(group, _): &(GroupId, &str)| program.group(*group).ranks.contains(&other);
+            collectives(program, mine.index()).filter(both).collect()
         };
         let (a, b) = (shared(first, second), shared(second, first));
         if a != b {
             let parted = a.iter().zip(&b).find(|(x, y)| x != y).map(|(x, _)| *x);
-            let group = parted.or_else(|| a.get(b.len()).copied()).or_else(|| b.get(a.len()).copied());
-            return Err(ProgramError::CollectiveOrder { first, second, group: group.unwrap_or(GroupId(0)) });
+            let parted = parted.or_else(|| a.get(b.len()).copied()).or_else(|| b.get(a.len()).copied());
+            let group = parted.map_or(GroupId(0), |(group, _)| group);
+            return Err(ProgramError::CollectiveOrder { first, second, group });
         }
     }
     Ok(())
 }
 
+/// What has been sent, and who has come to which round of which group.
+#[derive(Default)]
+struct Progress {
+    sent: BTreeSet<MessageId>,
+    reached: BTreeMap<(GroupId, usize), BTreeSet<Rank>>,
+    rounds: BTreeMap<(GroupId, Rank), usize>,
+}
+
+impl Progress {
+    /// Whether `rank` can do `action` now, and whether trying has changed anything for others.
+    fn attempt(&mut self, program: &Program, rank: Rank, action: Action) -> (bool, bool) {
+        match action {
+            Action::Recv { message } => (self.sent.contains(&message), false),
+            Action::Send { message } => (true, self.sent.insert(message)),
+            other => other.collective().map_or((true, false), |group| self.meet(program, rank, group)),
+        }
+    }
+
+    fn meet(&mut self, program: &Program, rank: Rank, group: GroupId) -> (bool, bool) {
+        let round = self.rounds.entry((group, rank)).or_default();
+        let there = self.reached.entry((group, *round)).or_default();
+        let new = there.insert(rank);
+        let complete = there.len() == program.group(group).ranks.len();
+        *round += usize::from(complete);
+        (complete, new)
+    }
+}
+
 fn check_progress(program: &Program) -> Result<(), ProgramError> {
     let mut next = vec![0usize; program.ranks.len()];
-    let mut sent: BTreeSet<MessageId> = BTreeSet::new();
-    let mut reached: BTreeMap<(GroupId, usize), BTreeSet<Rank>> = BTreeMap::new();
-    let mut rounds: BTreeMap<(GroupId, Rank), usize> = BTreeMap::new();
+    let mut progress = Progress::default();
     loop {
         let mut moved = false;
         for rank in &program.ranks {
             let at = &mut next[rank.rank.index()];
             while let Some(instruction) = rank.instructions.get(*at) {
-                let passes = match instruction.action {
-                    Action::Recv { message } => sent.contains(&message),
-                    Action::AllReduce { group } => {
-                        let round = *rounds.entry((group, rank.rank)).or_default();
-                        let there = reached.entry((group, round)).or_default();
-                        moved |= there.insert(rank.rank);
-                        let complete = there.len() == program.group(group).ranks.len();
-                        if complete {
-                            rounds.insert((group, rank.rank), round + 1);
-                        }
-                        complete
-                    }
-                    Action::Send { message } => {
-                        sent.insert(message);
-                        true
-                    }
-                    _ => true,
-                };
+                let (passes, changed) = progress.attempt(program, rank.rank, instruction.action);
+                moved |= changed;
                 if !passes {
                     break;
                 }
@@ -191,8 +203,10 @@ fn check_progress(program: &Program) -> Result<(), ProgramError> {
         .filter_map(|rank| rank.instructions.get(next[rank.rank.index()]).map(|stuck| (rank.rank, stuck.action)))
         .map(|(rank, action)| match action {
             Action::Recv { message } => format!("{rank} waits for {message} from {}", program.message(message).from),
-            Action::AllReduce { group } => format!("{rank} waits in {group}"),
-            other => format!("{rank} waits in {}", other.label()),
+            other => match other.collective() {
+                Some(group) => format!("{rank} waits in {group}"),
+                None => format!("{rank} waits in {}", other.label()),
+            },
         })
         .collect();
     if waiting.is_empty() { Ok(()) } else { Err(ProgramError::Deadlock { waiting }) }

@@ -156,6 +156,46 @@ pub enum PlanViolation {
         /// Name of the model.
         model: String,
     },
+    /// A stage on other devices than the one whose devices it shares under an interleaved schedule.
+    #[error(
+        "stage {stage} must be on the devices of stage {of}: interleaved stages take turns on {ranks} device groups, each as often as any other"
+    )]
+    NotInterleaved {
+        /// The stage.
+        stage: usize,
+        /// The stage whose devices it needs.
+        of: usize,
+        /// Groups of devices.
+        ranks: usize,
+    },
+    /// Micro-batches that an interleaved schedule cannot deal out.
+    #[error(
+        "field 'micro_batches' is {micro_batches}; an interleaved schedule over {ranks} device groups needs a multiple of it"
+    )]
+    InterleavedMicroBatches {
+        /// In the plan.
+        micro_batches: u64,
+        /// Groups of devices.
+        ranks: usize,
+    },
+    /// Two settings that exclude each other.
+    #[error("field 'execution.{field}' is {value}, which {why}: {remedy}")]
+    Execution {
+        /// Which.
+        field: &'static str,
+        /// What it says.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A split over a tensor axis that cannot be executed.
+    #[error("field 'execution.tensor': {problem}: leave the operator out of the splits, or choose another degree")]
+    Tensor {
+        /// What is wrong, with the operator.
+        problem: String,
+    },
     /// An element type that a device cannot compute in.
     #[error("device '{device}' has no peak rate for {precision}: choose another precision or device")]
     Precision {

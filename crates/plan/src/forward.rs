@@ -17,7 +17,8 @@ impl Program {
         let ranks = self.ranks.iter().map(|rank| forward_rank(rank, &messages, &mut next)).collect();
         Self {
             messages: kept.into_iter().map(|id| self.messages[id].clone()).collect(),
-            groups: Vec::new(),
+            // Only exchanges over a tensor axis meet in a group.
+            groups: if self.tensor.is_some() { self.groups.clone() } else { Vec::new() },
             ranks,
             ..self.clone()
         }
@@ -26,7 +27,9 @@ impl Program {
 
 fn forward_rank(rank: &RankProgram, messages: &BTreeMap<MessageId, MessageId>, next: &mut u32) -> RankProgram {
     let action = |action: Action| match action {
-        Action::Load { .. } | Action::Forward { .. } => Some(action),
+        Action::Load { .. } | Action::Forward { .. } | Action::Exchange { direction: Direction::Activation, .. } => {
+            Some(action)
+        }
         Action::Send { message } => messages.get(&message).map(|message| Action::Send { message: *message }),
         Action::Recv { message } => messages.get(&message).map(|message| Action::Recv { message: *message }),
         _ => None,

@@ -10,6 +10,7 @@
 
 mod check;
 mod error;
+mod execution;
 mod file;
 mod forward;
 mod lower;
@@ -21,6 +22,7 @@ mod verify;
 
 pub use check::{ProgramError, check_program};
 pub use error::{PlanFileError, PlanViolation};
+pub use execution::{Execution, Recompute, Synchronisation, TensorSplit};
 pub use file::{read_plan, write_atomically, write_plan};
 pub use lower::lower;
 pub use opset::OpSet;
@@ -29,8 +31,8 @@ pub use plan::{
     Workload,
 };
 pub use program::{
-    Action, Direction, GroupId, Instruction, InstructionId, Message, MessageId, Program, Rank, RankProgram, Segment,
-    SegmentId, Stream, SyncGroup,
+    Action, Direction, GroupId, Instruction, InstructionId, Message, MessageId, Ownership, Program, Rank, RankProgram,
+    Segment, SegmentId, Stream, SyncGroup,
 };
-pub use schedule::{Slot, schedule_slots};
+pub use schedule::{Slot, rank_slots, schedule_slots};
 pub use verify::{VerifiedPlan, state_bytes, verify};

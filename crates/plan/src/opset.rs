@@ -37,6 +37,11 @@ impl OpSet {
         self.ranges.iter().flat_map(|(first, last)| (*first..=*last).map(|id| OpId::new(id as usize)))
     }
 
+    /// The greatest operator.
+    pub fn last(&self) -> Option<OpId> {
+        self.ranges.last().map(|(_, last)| OpId::new(*last as usize))
+    }
+
     /// Whether `op` is in the set.
     pub fn contains(&self, op: OpId) -> bool {
         let id = op.index() as u32;

@@ -4,12 +4,13 @@ use cutplane_graph::{ClusterSpec, Dtype, ModelSource};
 use cutplane_units::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
+use crate::execution::Execution;
 use crate::opset::OpSet;
 
 /// What the `format` field of a plan file must hold.
 pub const PLAN_FORMAT: &str = "cutplane-plan";
 /// The version of the plan format that this build reads and writes.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// How a model is cut, where the pieces go, and in which order they work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,12 +28,17 @@ pub struct Plan {
     pub cluster: ClusterRef,
     /// The work of one step.
     pub workload: Workload,
-    /// Pipeline stages, first to last. All have the same number of devices: the data-parallel degree.
+    /// Pipeline stages, first to last. All have the same number of devices: the data-parallel
+    /// degree, times that of the tensor axis if there is one. Under
+    /// [`Schedule::Interleaved`] stage `i` has the devices of stage `i - p` again, with `p` the number of device groups.
     pub stages: Vec<Stage>,
     /// Micro-batches that each replica's share of the batch is cut into.
     pub micro_batches: u64,
     /// Order of forward and backward passes.
     pub schedule: Schedule,
+    /// What else is asked of the ranks; left out where it is plain training.
+    #[serde(default, skip_serializing_if = "Execution::is_plain")]
+    pub execution: Execution,
     /// How the plan was found, when a searcher made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
@@ -44,9 +50,16 @@ impl Plan {
         self.stages.len()
     }
 
+    /// Groups of devices that stages lie on: the pipeline degree, unless stages are interleaved.
+    pub fn pipeline_ranks(&self) -> usize {
+        let Some(first) = self.stages.first() else { return 0 };
+        let again = |stage: &Stage| stage.devices == first.devices;
+        self.stages.iter().skip(1).position(again).map_or(self.stages.len(), |position| position + 1)
+    }
+
     /// Number of replicas of each stage.
     pub fn data_degree(&self) -> usize {
-        self.stages.first().map_or(0, |stage| stage.devices.len())
+        self.stages.first().map_or(0, |stage| stage.devices.len() / self.execution.tensor_degree())
     }
 
     /// Samples in one micro-batch; zero when the batch does not divide (which [`crate::verify`] refuses).
@@ -65,6 +78,7 @@ impl Plan {
             &self.stages,
             self.micro_batches,
             self.schedule,
+            &self.execution,
         ))
     }
 }
@@ -127,7 +141,8 @@ impl Optimizer {
 pub struct Stage {
     /// Its operators.
     pub ops: OpSet,
-    /// Names of its devices, one a replica; replica `r` of one stage talks to replica `r` of the next.
+    /// Names of its devices, one a replica, or with a tensor axis of `t` devices `t` a replica; each device talks to the
+    /// one at its place in the next stage.
     pub devices: Vec<String>,
 }
 
@@ -142,15 +157,35 @@ pub enum Schedule {
     /// of `p` holds at most `p - i` micro-batches.
     #[serde(rename = "1f1b")]
     OneFOneB,
+    /// 1F1B over several stages a rank (Narayanan et al. 2021, section 2.2): with `p` device groups, a rank holds every
+    /// `p`-th stage. The micro-batches must be a multiple of `p`.
+    #[serde(rename = "interleaved-1f1b")]
+    Interleaved,
+    /// 1F1B whose backward passes are split: gradients of the inputs, which the stage before waits for, and later, in what
+    /// would be idle time, gradients of the weights (schedule ZB-H1 of Qi et al. 2023).
+    #[serde(rename = "zero-bubble")]
+    ZeroBubble,
+    /// 1F1B that updates after every micro-batch and never drains (PipeDream; Narayanan et al. 2019): a backward pass uses
+    /// the weights that its forward pass has used, and updates newer ones. Each micro-batch is a batch of its own; the
+    /// numbers are those of training with delayed gradients, not those of one device.
+    #[serde(rename = "async-1f1b")]
+    Asynchronous,
 }
 
 impl Schedule {
-    /// Micro-batches whose activations stage `stage` of `stages` holds at most, out of `micro_batches`.
+    /// Micro-batches whose activations stage `stage` of `stages` holds at most, out of `micro_batches`; an upper bound for
+    /// interleaved stages.
     pub fn in_flight(self, stage: usize, stages: usize, micro_batches: u64) -> u64 {
         match self {
-            Self::FillDrain => micro_batches,
-            Self::OneFOneB => micro_batches.min((stages - stage) as u64),
+            Self::FillDrain | Self::Interleaved => micro_batches,
+            Self::OneFOneB | Self::Asynchronous => micro_batches.min((stages - stage) as u64),
+            Self::ZeroBubble => micro_batches.min(stages as u64),
         }
+    }
+
+    /// Whether it updates after every micro-batch rather than once a step.
+    pub const fn updates_often(self) -> bool {
+        matches!(self, Self::Asynchronous)
     }
 
     /// Its name in tables and on the command line.
@@ -158,6 +193,9 @@ impl Schedule {
         match self {
             Self::FillDrain => "fill-drain",
             Self::OneFOneB => "1f1b",
+            Self::Interleaved => "interleaved-1f1b",
+            Self::ZeroBubble => "zero-bubble",
+            Self::Asynchronous => "async-1f1b",
         }
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{cores, model, plan};
-use cutplane_plan::{Plan, PlanFileError, PlanViolation, Schedule, read_plan, write_plan};
+use cutplane_plan::{PLAN_VERSION, Plan, PlanFileError, PlanViolation, Schedule, read_plan, write_plan};
 
 fn example() -> Plan {
     plan(&model(true), &cores(2, 1.0), &[0..2, 2..4], 1, Schedule::OneFOneB, 4)
@@ -40,10 +40,10 @@ fn a_plan_survives_the_file() {
 #[test]
 fn another_version_is_refused_before_its_fields_are_read() {
     let error = read_changed(|_| r#"{"format": "cutplane-plan", "version": 99, "new_field": {}}"#.into()).unwrap_err();
-    let expected = PlanViolation::Version { found: 99, expected: 1 };
+    let expected = PlanViolation::Version { found: 99, expected: PLAN_VERSION };
     assert!(matches!(&error, PlanFileError::Version { violation, .. } if *violation == expected));
     let text = error.to_string();
-    assert!(text.contains("plan.json: field 'version' is 99; this build reads version 1"), "{text}");
+    assert!(text.contains("plan.json: field 'version' is 99; this build reads version 2"), "{text}");
 }
 
 #[test]

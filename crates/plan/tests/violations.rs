@@ -39,7 +39,7 @@ fn format() {
 
 #[test]
 fn version() {
-    assert_eq!(violations(|plan| plan.version = 7), [PlanViolation::Version { found: 7, expected: 1 }]);
+    assert_eq!(violations(|plan| plan.version = 7), [PlanViolation::Version { found: 7, expected: 2 }]);
 }
 
 #[test]
@@ -203,14 +203,14 @@ fn state_exceeds_memory() {
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
     let found = violations(|plan| {
-        plan.version = 2;
+        plan.version = 7;
         plan.micro_batches = 0;
         plan.stages[0].devices[0] = "gpu:0".into();
     });
     assert_eq!(
         found,
         [
-            PlanViolation::Version { found: 2, expected: 1 },
+            PlanViolation::Version { found: 7, expected: 2 },
             PlanViolation::Zero { field: "micro_batches" },
             PlanViolation::UnknownDevice { stage: 0, device: "gpu:0".into() },
         ]

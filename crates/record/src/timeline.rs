@@ -59,7 +59,7 @@ pub struct Timeline {
 pub struct Breakdown {
     /// Forward passes.
     pub forward: Nanos,
-    /// Backward passes.
+    /// Backward passes, with what they compute again.
     pub backward: Nanos,
     /// Sends and receives, without waiting.
     pub point_to_point: Nanos,
@@ -119,9 +119,12 @@ impl Timeline {
         for span in self.rank_spans(rank) {
             let slot = match list[(span.instruction.0 - first) as usize].action {
                 Action::Forward { .. } => &mut parts.forward,
-                Action::Backward { .. } => &mut parts.backward,
+                Action::Backward { .. }
+                | Action::BackwardInput { .. }
+                | Action::BackwardWeight { .. }
+                | Action::Recompute { .. } => &mut parts.backward,
                 Action::Send { .. } | Action::Recv { .. } => &mut parts.point_to_point,
-                Action::AllReduce { .. } => &mut parts.all_reduce,
+                action if action.collective().is_some() => &mut parts.all_reduce,
                 Action::Load { .. } => &mut parts.load,
                 _ => &mut parts.optimizer,
             };

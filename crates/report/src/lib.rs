@@ -2,7 +2,7 @@
 //!
 //! - [`save`] draws a figure twice, as SVG and as PNG, and writes each file whole or not at all. A figure is one
 //!   function over a [`Canvas`], which stands for any plotters back end: [`scatter`], [`fidelity`], [`gantt`], [`breakdown`],
-//!   [`memory`], [`loss_curves`], [`link_curves`], [`matmul_curves`].
+//!   [`memory`], [`loss_curves`], [`link_curves`], [`matmul_curves`], [`curves`], [`grouped_bars`], [`stacks`], [`heat_map`], [`device_map`].
 //! - [`compare_table`] and [`table`] make plain text; [`CompareRow`] and [`CompareSummary`] hold what is compared.
 //! - [`write_trace`] makes a file for Chrome's tracing page and Perfetto.
 //! - [`write_page`] makes one HTML file with table and figures.
@@ -43,9 +43,11 @@ pub use chart::{Activity, Canvas, Rendering, Saved, Size, save, svg};
 pub use compare::{CompareRow, CompareSummary};
 pub use error::ReportError;
 pub use figures::{
-    BreakdownBars, FIDELITY_SIZE, Fidelity, FidelityPoint, LOSS_SIZE, LossCurve, PROFILE_SIZE, SCATTER_SIZE, breakdown,
-    breakdown_size, fidelity, gantt, gantt_size, link_curves, loss_curves, matmul_curves, mean_breakdown, memory,
-    memory_size, scatter,
+    BarGroup, BreakdownBars, CURVES_SIZE, Cell, Curve, Curves, DeviceMap, FIDELITY_SIZE, Fidelity, FidelityPoint,
+    GroupedBars, HeatMap, LOSS_SIZE, LossCurve, MappedDevice, MappedHost, PROFILE_SIZE, Pair, SCATTER_SIZE, Stack,
+    Stacks, breakdown, breakdown_size, curves, device_map, device_map_size, fidelity, gantt, gantt_size, grouped_bars,
+    grouped_bars_size, heat_map, heat_map_size, link_curves, loss_curves, matmul_curves, mean_breakdown, memory,
+    memory_size, scatter, stacks, stacks_size,
 };
 pub use html::{Page, page_html, write_page};
 pub use table::{Align, compare_table, compare_table_within, table};

@@ -3,7 +3,9 @@
 use cutplane_sim::network::{Collective, Explanation, Fabric, Group, Library, explain};
 
 use crate::fabrics::{Machine, catalogue_fabric, machine_of};
+use crate::metric::{Bandwidth, Metric, Quantity};
 use crate::prediction::{Origin, RowPrediction, Skip};
+use crate::row::Workload;
 
 /// Floor of an isolated call where no rows of the machine told it, us: the middle of the machines that were fitted.
 const USUAL_FLOOR_US: f64 = 40.0;
@@ -98,7 +100,9 @@ pub fn predict_collective(question: &CollectiveQuestion<'_>) -> Result<RowPredic
 }
 
 fn collective_of(op: &str) -> Result<Collective, Skip> {
-    let plain: String = op.chars().filter(char::is_ascii_alphanumeric).collect();
+    // What stands in brackets is the algorithm.
+    let head = op.split('(').next().unwrap_or(op);
+    let plain: String = head.chars().filter(char::is_ascii_alphanumeric).collect();
     Ok(match plain.to_ascii_lowercase().as_str() {
         "allreduce" => Collective::AllReduce,
         "allgather" => Collective::AllGather,
@@ -107,7 +111,7 @@ fn collective_of(op: &str) -> Result<Collective, Skip> {
         "reduce" => Collective::Reduce,
         "alltoall" => Collective::AllToAll,
         "sendrecv" | "p2p" => Collective::SendRecv,
-        "gather" => Collective::Gather,
+        "gather" | "scatter" => Collective::Gather,
         _ => return Err(Skip::new("unknown-collective", op)),
     })
 }
@@ -159,25 +163,21 @@ fn nccl_version(framework: &str) -> Option<(u8, u8)> {
 
 fn in_unit(question: &CollectiveQuestion<'_>, explained: &Explanation) -> Result<RowPrediction, Skip> {
     let predicted = explained.predicted;
-    let metric = question.metric.to_ascii_lowercase();
-    if metric.starts_with("time") || metric.starts_with("latency") {
-        let scale = match question.unit {
-            "s" => 1.0,
-            "ms" => 1e3,
-            "us" => 1e6,
-            unit => return Err(Skip::new("unknown-unit", format!("a time in '{unit}'"))),
-        };
-        return Ok(RowPrediction::new(predicted.seconds * scale, predicted.low * scale, predicted.high * scale));
-    }
-    let moved = match metric.as_str() {
-        "busbw" => explained.bus_bandwidth * predicted.seconds,
-        "algbw" => question.bytes,
+    let metric = Metric::parse(question.metric, question.unit, Workload::Collective)?;
+    let moved = match metric.quantity {
+        Quantity::CollectiveTime => {
+            let of = |seconds: f64| metric.in_unit(seconds);
+            return Ok(RowPrediction::new(of(predicted.seconds), of(predicted.low), of(predicted.high)));
+        }
+        Quantity::CollectiveBandwidth { of: Bandwidth::Bus } => explained.bus_bandwidth * predicted.seconds,
+        Quantity::CollectiveBandwidth { of: Bandwidth::Algorithm } => question.bytes,
+        Quantity::CollectiveBandwidth { of: Bandwidth::AllRanks } => question.bytes * question.ranks as f64,
         _ => return Err(Skip::new("unknown-metric", question.metric)),
     };
-    if question.unit != "GB/s" || predicted.seconds <= 0.0 {
-        return Err(Skip::new("unknown-unit", format!("a bandwidth in '{}'", question.unit)));
+    if predicted.seconds <= 0.0 {
+        return Err(Skip::new("impossible-group", "one rank has no bandwidth"));
     }
-    let rate = |seconds: f64| moved / seconds / 1e9;
+    let rate = |seconds: f64| metric.in_unit(moved / seconds);
     Ok(RowPrediction::new(rate(predicted.seconds), rate(predicted.high), rate(predicted.low)))
 }
 

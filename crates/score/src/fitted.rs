@@ -27,6 +27,9 @@ pub struct FittedSource {
     /// Only rows whose metric's name contains this were drawn; empty for all.
     #[serde(default)]
     pub metric: String,
+    /// Digests of further rows that a fit used although they were not drawn: they never count either.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// What was fitted on them.
     pub used_for: String,
 }
@@ -61,7 +64,7 @@ pub fn was_fitted(row: &MeasuredRow) -> bool {
         entry.source == row.row.source
             && row.row.hardware.contains(&entry.hardware)
             && row.row.metric_name.contains(&entry.metric)
-            && draw(&row.digest, SEED) < entry.share
+            && (draw(&row.digest, SEED) < entry.share || entry.also.contains(&row.digest))
     });
     by_digest || drawn_rows(&row.row.source).binary_search(&row.row.index).is_ok()
 }

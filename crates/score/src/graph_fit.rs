@@ -159,15 +159,16 @@ fn improved(
 type Field = (fn(&mut GraphStack) -> &mut f64, f64);
 
 /// Fields of a stack that rows may tell.
-const FIELDS: [Field; 10] = [
+const FIELDS: [Field; 11] = [
     (|stack| &mut stack.vector_speed, 0.15),
     (|stack| &mut stack.tensor_speed, 0.15),
     (|stack| &mut stack.recurrent_speed, 0.15),
     (|stack| &mut stack.pass_speed, 0.2),
+    (|stack| &mut stack.rare_speed, 0.7),
     (|stack| &mut stack.launch_us, 0.4),
     (|stack| &mut stack.step_ms, 0.7),
     (|stack| &mut stack.exchange_speed, 0.7),
-    (|stack| &mut stack.copy_speed, 0.7),
+    (|stack| &mut stack.copy_speed, 0.2),
     (|stack| &mut stack.host_gb_per_s, 0.7),
     (|stack| &mut stack.jitter, 0.7),
 ];

@@ -110,7 +110,12 @@ fn fitted() -> String {
          number in the file; drawn rows never count above.\n\n"
     );
     for entry in fitted_sources() {
-        text += &format!("- `{}`: at most {:.1}% of the rows; {}\n", entry.source, 100.0 * entry.share, entry.used_for);
+        let also = match entry.also.len() {
+            0 => String::new(),
+            more => format!(" and {more} more that a fit used"),
+        };
+        let share = 100.0 * entry.share;
+        text += &format!("- `{}`: at most {share:.1}% of the rows{also}; {}\n", entry.source, entry.used_for);
     }
     for (source, rows) in drawn_sources() {
         text += &format!("- `{source}`: {rows} rows; interconnects (crates/score/data/fabrics.toml)\n");

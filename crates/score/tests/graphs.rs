@@ -51,7 +51,7 @@ fn other_networks_are_as_near_as_the_model_claims() {
     hold("u39kun_cnn_bench.csv", 0.15, |_| true);
     hold("cnn_benchmarks_jcjohnson.csv", 0.15, |_| true);
     hold("lambda_labs_pytorch.csv", 0.15, |row| row.model.contains("ResNet-50"));
-    hold("torchgpipe_p40.csv", 0.10, |row| row.model == "ResNet-101" || row.model == "U-Net (5,64)");
+    hold("torchgpipe_p40.csv", 0.10, |row| row.metric_name.contains("throughput"));
 }
 
 #[test]

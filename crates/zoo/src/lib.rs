@@ -34,8 +34,8 @@ pub mod weights;
 pub use builtin::{BuiltInModel, Family, built_in_models};
 
 pub use cluster::{
-    ClusterForm, cluster, cluster_forms, cluster_from_text, device_from_hardware_text, device_of_product, devices,
-    suggested_devices,
+    ClusterForm, Price, cluster, cluster_forms, cluster_from_text, device_from_hardware_text, device_of_product,
+    devices, price, suggested_devices,
 };
 pub use error::ZooError;
 pub use huggingface::hugging_face_types;

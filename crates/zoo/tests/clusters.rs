@@ -202,3 +202,53 @@ fn a_bad_file_names_itself_and_the_field() {
     }
     assert!(refusal("/no/such/cluster.toml").contains("/no/such/cluster.toml: cannot read"));
 }
+
+#[test]
+fn instances_have_dated_prices_and_their_own_network() {
+    let spec = cluster("p4d.24xlarge:2").unwrap();
+    let cards = spec.links.iter().filter(|link| link.to == "network").collect::<Vec<_>>();
+    assert_eq!((cards.len(), cards[0].bandwidth_gb_per_s), (8, 12.5));
+    let price = cutplane_zoo::price("p4d.24xlarge:2").unwrap();
+    assert_eq!((price.region, price.date), ("AWS us-east-1", "2026-07-20"));
+    assert!((price.dollars_per_device_hour - 21.958 / 8.0).abs() < 1e-12);
+    assert_eq!(graph("g5.xlarge:3").devices().len(), 3);
+    for form in cluster_forms().iter().filter(|form| form.description.contains("an hour")) {
+        let price = cutplane_zoo::price(&form.form).unwrap();
+        assert_eq!(price.date.split('-').map(str::len).collect::<Vec<_>>(), [4, 2, 2], "{}", form.form);
+        assert!(price.dollars_per_device_hour > 0.0 && !price.source.is_empty(), "{}", form.form);
+    }
+    assert_eq!(cutplane_zoo::price("dgx-a100:2"), None);
+}
+
+#[test]
+fn mixes_meet_on_one_network() {
+    let graph = graph("k80-v100");
+    let models: std::collections::BTreeSet<&str> =
+        graph.devices().iter().map(|device| device.spec.model.as_str()).collect();
+    assert_eq!(models.into_iter().collect::<Vec<_>>(), ["K80", "V100-SXM2-16GB"]);
+    assert_eq!(graph.devices().len(), 16);
+    let route = hops(&graph, "v100-16gb-0/gpu0", "k80-0/gpu3");
+    assert!(route.contains(&LinkKind::Infiniband) && route.contains(&LinkKind::Ethernet), "{route:?}");
+    assert_eq!(DeviceGraph::build(cluster("dgx-1v:2+p40:3+g5.xlarge:1").unwrap()).unwrap().devices().len(), 20);
+    assert!(refusal("k80:8+k80:4").contains("a second time"), "{}", refusal("k80:8+k80:4"));
+    assert!(refusal("k80:8+tpu-v99:4").contains("'tpu-v99:4' is not known"));
+}
+
+#[test]
+fn machines_drawn_link_by_link_join_through_their_cards() {
+    let graph = graph("dgx-1v:2");
+    assert_eq!(graph.devices().len(), 16);
+    assert_eq!(hops(&graph, "dgx-1v-0/gpu0", "dgx-1v-0/gpu3"), [LinkKind::Nvlink]);
+    assert!(hops(&graph, "dgx-1v-0/gpu0", "dgx-1v-1/gpu5").contains(&LinkKind::Infiniband));
+}
+
+#[test]
+fn a_file_may_hold_the_matrix_of_a_machine() {
+    let text = "name = \"box\"\ndevice = \"a100-pcie-80gb\"\nnvlink_gb_per_s = 25\npcie_gb_per_s = 31\n\
+                socket_gb_per_s = 20\nmatrix = '''\n      GPU0 GPU1\nGPU0  X    NV4\nGPU1  NV4  X\n'''\n";
+    let spec = cutplane_zoo::cluster_from_text(std::path::Path::new("box.toml"), text).unwrap();
+    let graph = DeviceGraph::build(spec).unwrap();
+    assert_eq!(hops(&graph, "box/gpu0", "box/gpu1"), [LinkKind::Nvlink]);
+    let bad = text.replace("NV4  X", "NV4  QQ");
+    assert!(cutplane_zoo::cluster_from_text(std::path::Path::new("box.toml"), &bad).is_err());
+}

@@ -73,9 +73,7 @@ pub enum CommError {
         size: usize,
     },
     /// Buffers of one call whose sizes do not fit each other.
-    #[error(
-        "{rank}: {what} with {input} numbers in and {output} out over {group} ranks; one must be {group} times the other"
-    )]
+    #[error("{rank}: {what} with {input} numbers in and {output} out over {group} ranks, which do not fit each other")]
     BufferSize {
         /// The caller.
         rank: Rank,

@@ -162,6 +162,11 @@ impl InProcess {
         Ok(round.waited)
     }
 
+    fn root_position(&self, group: &[Rank], root: Rank) -> Result<usize, CommError> {
+        let unknown = CommError::UnknownRank { rank: self.rank, peer: root, size: self.size() };
+        group.iter().position(|rank| *rank == root).ok_or(unknown)
+    }
+
     fn check_sizes(&self, what: &'static str, small: usize, large: usize, group: &[Rank]) -> Result<(), CommError> {
         let group = group.len();
         let (input, output) = if what == "all-gather" { (small, large) } else { (large, small) };
@@ -249,13 +254,38 @@ impl Communicator for InProcess {
 
     fn broadcast(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError> {
         let call = Call { name: "broadcast", len: buffer.len(), root: Some(root) };
-        let Some(source) = group.iter().position(|rank| *rank == root) else {
-            return Err(CommError::UnknownRank { rank: self.rank, peer: root, size: self.size() });
-        };
+        let source = self.root_position(group, root)?;
         self.collective(group, call, buffer.as_mut_ptr(), |round| {
             if round.position != source {
                 // SAFETY: nobody writes to the root's buffer.
                 buffer.copy_from_slice(unsafe { round.read(source, 0, call.len) });
+            }
+        })
+    }
+
+    fn reduce(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError> {
+        let call = Call { name: "reduce", len: buffer.len(), root: Some(root) };
+        let target = self.root_position(group, root)?;
+        self.collective(group, call, buffer.as_mut_ptr(), |round| {
+            let (start, end) = Round::part(round.position, round.size(), call.len);
+            // SAFETY: all memories are exclusively borrowed buffers of `len` numbers, and each rank reads and writes only
+            // part `position` of each of them.
+            unsafe { sum_blocks(round, start, end, |first, sum| round.write(target, first, sum)) };
+        })
+    }
+
+    fn all_to_all(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
+        if input.len() != output.len() || !input.len().is_multiple_of(group.len().max(1)) {
+            let (input, output, group) = (input.len(), output.len(), group.len());
+            return Err(CommError::BufferSize { rank: self.rank, what: "all-to-all", input, output, group });
+        }
+        let call = Call { name: "all-to-all", len: input.len(), root: None };
+        self.collective(group, call, input.as_ptr().cast_mut(), |round| {
+            let part = call.len / round.size();
+            let mine = round.position * part;
+            for (from, place) in output.chunks_exact_mut(part.max(1)).enumerate() {
+                // SAFETY: nobody writes to any input.
+                place.copy_from_slice(unsafe { round.read(from, mine, mine + part) });
             }
         })
     }

@@ -111,6 +111,19 @@ pub trait Communicator: Send {
     /// [`CommError`].
     fn broadcast(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError>;
 
+    /// Replaces the buffer of `root` by the sum over the group; what the others are left with is not defined.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn reduce(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError>;
+
+    /// Cuts `input` in equal parts, one for each rank of the group: part `i` of rank number `j` ends as part `j` in the
+    /// `output` of rank number `i`.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn all_to_all(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError>;
+
     /// Waits until every rank of the group is here.
     ///
     /// # Errors

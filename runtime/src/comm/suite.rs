@@ -96,6 +96,16 @@ fn collectives_of<C: Communicator>(world: Vec<C>, group: &[Rank], len: usize) {
             let mut copy = mine.clone();
             comm.broadcast(group, group[n - 1], &mut copy).expect("broadcast");
             assert_eq!(copy, numbers(group[n - 1], len), "broadcast");
+
+            let mut total = mine.clone();
+            comm.reduce(group, group[n - 1], &mut total).expect("reduce");
+            assert!(comm.rank() != group[n - 1] || total == sum, "reduce");
+
+            let tiled: Vec<f32> = (0..n).flat_map(|to| mine.iter().map(move |x| x + to as f32)).collect();
+            let mut exchanged = vec![0.0; n * len];
+            comm.all_to_all(group, &tiled, &mut exchanged).expect("all-to-all");
+            let theirs = |rank: &Rank| numbers(*rank, len).into_iter().map(|x| x + position as f32);
+            assert_eq!(exchanged, group.iter().flat_map(theirs).collect::<Vec<_>>(), "all-to-all");
             comm.barrier(group).expect("barrier");
         }
     });

@@ -1,4 +1,4 @@
-//! Dense numbers that are made up.
+//! Dense numbers: pixels, and numbers that are made up.
 
 use cutplane_graph::InputRole;
 
@@ -19,7 +19,8 @@ pub(super) fn class(seed: u64, index: u64, classes: u64) -> u64 {
 /// How the floats of an input are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
-    /// A pattern of the sample's class, and noise; both uniform between -1 and 1.
+    /// The pixels of a picture, from -1 for 0 to 1 for 255; of a made-up sample a pattern of its class, and noise, both
+    /// uniform between -1 and 1.
     Pattern,
     /// The noise of the sample alone, between 0 and 1.
     Noise,
@@ -40,6 +41,9 @@ impl Number {
 
     /// The floats of one sample.
     pub(super) fn row(self, sample: &Sample<'_>, input: &Input) -> Vec<f32> {
+        if let (Self::Pattern, Some(pixels)) = (self, &sample.pixels) {
+            return pixels.iter().map(|pixel| f32::from(*pixel) / 127.5 - 1.0).collect();
+        }
         let (count, value) = (input.dims.iter().product(), input.value.index() as u64);
         let [seed, index] = sample.key;
         let mut noise = SplitMix::keyed(&[seed, index, NOISE, value]);

@@ -9,7 +9,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum DataError {
     /// A file that cannot be read.
-    #[error("cannot read {path}: {source}; give an existing text file with --data")]
+    #[error("cannot read {path}: {source}; give an existing file with --data")]
     Read {
         /// The file.
         path: String,
@@ -77,6 +77,36 @@ pub enum DataError {
         /// The graph input.
         input: String,
     },
+    /// A file that is not what its format says.
+    #[error("{path}, offset {offset}: {problem}; {remedy}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Where, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A graph input that pictures cannot fill.
+    #[error(
+        "{path} has pictures of {shape}, but input '{input}' of the model takes {takes}; \
+         make the model with another --image, or take other pictures"
+    )]
+    Picture {
+        /// The file.
+        path: String,
+        /// Channels, height and width.
+        shape: String,
+        /// The graph input.
+        input: String,
+        /// Its type.
+        takes: String,
+    },
+    /// More was asked of a loader that has failed before.
+    #[error("the thread that loads samples has ended")]
+    LoaderEnded,
     /// A graph input that text cannot fill.
     #[error(
         "input '{input}' of the model {problem}; text fills [sequence] inputs of i32 tokens, token types and targets; --data synthetic makes samples up"

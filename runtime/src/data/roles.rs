@@ -139,7 +139,12 @@ pub(super) fn check_vocabulary(data: &TextData, model: &ModelGraph, inputs: &[In
     Ok(())
 }
 
-/// The smallest vocabulary of all that reads or predicts tokens.
+/// What every token must stay below: the smallest vocabulary of all that reads or predicts one, as a class too.
+pub(super) fn token_limit(model: &ModelGraph, inputs: &[Input]) -> u64 {
+    of_tokens(inputs).map(|input| limit(model, input.value)).min().unwrap_or(2)
+}
+
+/// The smallest vocabulary of all that reads or predicts tokens in a row.
 pub(super) fn smallest_vocabulary(model: &ModelGraph, inputs: &[Input]) -> u64 {
     let ordered = of_tokens(inputs).filter(|input| input.role != InputRole::Classes);
     ordered.map(|input| limit(model, input.value)).min().unwrap_or(2)

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{Dtype, InputRole, ModelError, ModelGraph, ModelGraphBuilder, OpKind, TensorType, WeightLayout};
-use cutplane_plan::{GroupId, Optimizer, Rank, Segment, SyncGroup};
+use cutplane_plan::{GroupId, Optimizer, Ownership, Rank, Segment, SyncGroup};
 use cutplane_record::{AllReducePoint, MessagePoint};
 use cutplane_units::Bytes;
 
@@ -213,12 +213,12 @@ impl Fixture {
         }
         let ranks: Vec<Rank> = (0..size as u32).map(Rank).collect();
         let params = self.runner.params().to_vec();
-        let group = SyncGroup { ranks, params, bytes: Bytes::ZERO };
+        let group = SyncGroup { ranks, params, bytes: Bytes::ZERO, ownership: Ownership::Everybody };
         let sync = GradientSync::new(&self.model, GroupId(0), &group);
         roads.backends[0].sync()?;
         comm.barrier(&group.ranks)?;
         let ((), time) = timed(|| {
-            sync.run(comm, roads, &mut self.runner)?;
+            sync.all_reduce(comm, roads, &mut self.runner)?;
             Ok(roads.backends[0].sync()?)
         })?;
         Ok(Some(time))

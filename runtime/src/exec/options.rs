@@ -11,9 +11,32 @@ use cutplane_units::{Bytes, Nanos};
 use super::timing::Timing;
 use super::transfer::Transfers;
 use crate::backend::{Backend, available_cores};
+use crate::checkpoint::Checkpoint;
 use crate::comm::CommOptions;
 use crate::init::InitialWeights;
 use crate::optimizer::OptimizerSettings;
+
+/// A failure on purpose, to see what becomes of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// The rank that fails.
+    pub rank: Rank,
+    /// The step in which it does, in the middle of its list.
+    pub step: u64,
+    /// How.
+    pub failure: RehearsedFailure,
+}
+
+/// How a rank fails on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RehearsedFailure {
+    /// It panics.
+    Panic,
+    /// It stops answering, for four times the timeout of the communicator and ten seconds.
+    Hang,
+    /// Its link is cut: what it sends is lost.
+    Mute,
+}
 
 /// How a program is run.
 #[derive(Clone, Debug)]
@@ -22,6 +45,9 @@ pub struct RunOptions {
     pub seed: u64,
     /// Where the initial weights come from, if not from the seed.
     pub weights: InitialWeights,
+    /// Goes on from this checkpoint: its weights, optimizer and step count. The samples and the seed are to be those of the
+    /// checkpoint too ([`Checkpoint::resume`], [`Checkpoint::manifest`]).
+    pub resume: Option<Arc<Checkpoint>>,
     /// Update rule with its numbers.
     pub optimizer: OptimizerSettings,
     /// The core of each rank, counted among the cores of this process; a rank beyond the list runs on
@@ -29,6 +55,12 @@ pub struct RunOptions {
     pub cores: Vec<usize>,
     /// How long a rank waits for a peer, and how much of that it spends looking. With more ranks than cores no rank looks.
     pub comm: CommOptions,
+    /// Ends a step in which no rank has begun another instruction for so long; `None` waits for ever. Without it a rank that
+    /// hangs is noticed only by a rank that waits for it ([`CommOptions::timeout`]). It must be longer than any
+    /// instruction, the choice of kernels on a card included.
+    pub watchdog: Option<Duration>,
+    /// A failure on purpose.
+    pub rehearsal: Option<Rehearsal>,
     /// Set it, from a signal handler for example, and the next step ends with [`RuntimeError::Interrupted`].
     ///
     /// [`RuntimeError::Interrupted`]: crate::RuntimeError::Interrupted
@@ -52,9 +84,12 @@ impl RunOptions {
         Self {
             seed: 0,
             weights: InitialWeights::default(),
+            resume: None,
             optimizer,
             cores: Vec::new(),
             comm: CommOptions::default(),
+            watchdog: None,
+            rehearsal: None,
             stop: Arc::default(),
             backend: Backend::cpu(),
             backends: Vec::new(),

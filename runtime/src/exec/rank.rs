@@ -6,17 +6,25 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use cutplane_plan::{Action, Program, Rank};
 
+use super::save::{SaveOrder, SavedRank};
 use super::step::{Fault, RankState, RankStep, RankTensors, Shared};
 use crate::backend::run_rank;
+use crate::checkpoint::{CheckpointError, Piece};
 use crate::comm::{CommError, Communicator, InProcess};
 use crate::error::RuntimeError;
 
 /// What a run asks of its ranks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Command {
-    Step { number: u64, collect_gradients: bool },
+    Step {
+        number: u64,
+        collect_gradients: bool,
+    },
     Parameters,
     TrimPool,
+    /// What could be saved?
+    Pieces,
+    Save(Arc<SaveOrder>),
 }
 
 /// What a rank answers.
@@ -25,6 +33,9 @@ pub(super) enum Answer {
     Ready,
     Step(RankStep),
     Parameters(RankTensors),
+    Pieces(Vec<Piece>),
+    /// A failure to write is no failure of the rank.
+    Saved(Result<SavedRank, CheckpointError>),
 }
 
 /// A failed rank.
@@ -33,6 +44,18 @@ pub(super) struct Failure {
     pub(super) error: RuntimeError,
     /// True when it only stopped because another rank had failed.
     pub(super) follows: bool,
+    pub(super) blame: Blame,
+}
+
+/// Which rank will not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// None: the failure is of the data or the program.
+    Nobody,
+    /// The one that reports it.
+    Reporter(Rank),
+    /// One that was waited for in vain, or one that that one waits for.
+    Peer(Rank),
 }
 
 /// A rank with its answer.
@@ -52,12 +75,17 @@ pub(super) fn rank_thread(
         let _ = replies.send((rank, answer));
     };
     let backend = shared.roads.backends[rank.index()].clone();
-    if let Err(error) = run_rank(core, &backend, || serve(shared, comm, commands, &answer)) {
-        answer(Err(Failure { error, follows: false }));
+    if let Err(error) = run_rank(core, &backend, || serve(&shared, comm, commands, &answer)) {
+        answer(Err(Failure { error, follows: false, blame: Blame::Reporter(rank) }));
     }
 }
 
-fn serve(shared: Arc<Shared>, comm: InProcess, commands: Receiver<Command>, answer: &impl Fn(Result<Answer, Failure>)) {
+fn serve(
+    shared: &Arc<Shared>,
+    comm: InProcess,
+    commands: Receiver<Command>,
+    answer: &impl Fn(Result<Answer, Failure>),
+) {
     let (rank, program) = (comm.rank(), shared.program.clone());
     let mut state = match caught(|| RankState::new(shared, comm)) {
         Ok(state) => state,
@@ -79,7 +107,9 @@ fn serve(shared: Arc<Shared>, comm: InProcess, commands: Receiver<Command>, answ
 fn execute(state: &mut RankState<InProcess>, command: Command) -> Result<Answer, Fault> {
     match command {
         Command::Step { number, collect_gradients } => state.run_step(number, collect_gradients).map(Answer::Step),
-        Command::Parameters => Ok(Answer::Parameters(state.parameters())),
+        Command::Parameters => state.parameters().map(Answer::Parameters),
+        Command::Pieces => Ok(Answer::Pieces(state.pieces())),
+        Command::Save(order) => Ok(Answer::Saved(state.save(&order))),
         Command::TrimPool => state.trim_pool().map(|()| Answer::Ready),
     }
 }
@@ -88,19 +118,26 @@ fn execute(state: &mut RankState<InProcess>, command: Command) -> Result<Answer,
 fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-        Err(Fault::Program(format!("panicked: {}", text.unwrap_or("without a message"))))
+        Err(Fault::Panic(text.unwrap_or("without a message").to_owned()))
     })
 }
 
 fn failure(program: &Program, rank: Rank, at: Option<usize>, fault: &Fault) -> Failure {
-    let instruction = at.and_then(|index| program.ranks[rank.index()].instructions.get(index));
-    let place = instruction.map(|instruction| {
-        let what = describe(program, instruction.action);
-        format!("instruction {}, {what}: ", instruction.id)
-    });
+    let place = at.and_then(|index| place(program, rank, index)).map(|place| format!("{place}: "));
     let problem = format!("{}{fault}", place.unwrap_or_default());
     let follows = matches!(fault, Fault::Comm(CommError::PeerFailed { .. } | CommError::PeerGone { .. }));
-    Failure { error: RuntimeError::Rank { rank: rank.0, problem }, follows }
+    let blame = match fault {
+        Fault::Panic(_) => Blame::Reporter(rank),
+        Fault::Comm(CommError::Timeout { peers, .. }) => peers.first().map_or(Blame::Nobody, |peer| Blame::Peer(*peer)),
+        _ => Blame::Nobody,
+    };
+    Failure { error: RuntimeError::Rank { rank: rank.0, problem }, follows, blame }
+}
+
+/// The instruction at a place of a rank's list, in words.
+pub(super) fn place(program: &Program, rank: Rank, index: usize) -> Option<String> {
+    let instruction = program.ranks[rank.index()].instructions.get(index)?;
+    Some(format!("instruction {}, {}", instruction.id, describe(program, instruction.action)))
 }
 
 fn describe(program: &Program, action: Action) -> String {
@@ -108,10 +145,10 @@ fn describe(program: &Program, action: Action) -> String {
     match action {
         Action::Send { message } => format!("{label} of {message} to {}", program.message(message).to),
         Action::Recv { message } => format!("{label} of {message} from {}", program.message(message).from),
-        Action::AllReduce { group } => format!("{label} of {group}"),
-        _ => match action.micro_batch() {
-            Some(micro_batch) => format!("{label} of micro-batch {micro_batch}"),
-            None => label.to_owned(),
+        _ => match (action.micro_batch(), action.collective()) {
+            (Some(micro_batch), _) => format!("{label} of micro-batch {micro_batch}"),
+            (None, Some(group)) => format!("{label} of {group}"),
+            (None, None) => label.to_owned(),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! A run: the threads of all ranks, and the steps that they take together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use cutplane_record::{Source, Span, Timeline};
 use cutplane_units::{Bytes, Nanos};
 
 use super::options::{PoolUse, RunOptions, StepReport};
-use super::rank::{Answer, Command, Failure, Reply, rank_thread};
+use super::rank::{Answer, Command, Reply, rank_thread};
 use super::step::{RankStep, RankTensors, Shared};
 use super::timing::{Timing, WarmUp, WarmedUp};
 use super::transfer::{Roads, Transfers};
@@ -30,9 +30,10 @@ pub struct Run {
     replies: Receiver<Reply>,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
-    patience: Duration,
+    watchdog: Option<Duration>,
     next_step: u64,
     over: bool,
+    lost: Option<Rank>,
 }
 
 impl Run {
@@ -40,7 +41,8 @@ impl Run {
     ///
     /// # Errors
     /// [`RuntimeError::Rank`] when a rank cannot build its segment, [`RuntimeError::Thread`] when it cannot be started,
-    /// [`RuntimeError::Precision`] when its device does not compute in the program's precision.
+    /// [`RuntimeError::Precision`] when its device does not compute in the program's precision,
+    /// [`RuntimeError::Checkpoint`] when the checkpoint to go on from is of another model or not whole.
     pub fn start(
         model: Arc<ModelGraph>,
         program: Arc<Program>,
@@ -53,9 +55,32 @@ impl Run {
         let backends = (0..ranks).map(backend).collect::<Result<Vec<_>, _>>()?;
         let roads = Roads { backends, transfers: options.transfers };
         let (seed, optimizer, timing) = (options.seed, options.optimizer, options.timing);
-        let weights = options.weights.clone();
-        let shared =
-            Arc::new(Shared { model, program: program.clone(), batches, roads, optimizer, seed, weights, timing });
+        let (weights, resume) = (options.weights.clone(), options.resume.clone());
+        let next_step = match &resume {
+            None => 0,
+            Some(checkpoint) => {
+                checkpoint.check(&model, optimizer.rule)?;
+                checkpoint.manifest().step
+            }
+        };
+        let local = program.local(&model)?;
+        let (whole, model) = (model.clone(), local.as_ref().map_or(model, |local| Arc::new(local.graph().clone())));
+        let shared = Arc::new(Shared {
+            model,
+            whole,
+            local,
+            program: program.clone(),
+            batches,
+            roads,
+            optimizer,
+            seed,
+            weights,
+            resume,
+            rehearsal: options.rehearsal,
+            patience: options.comm.timeout,
+            progress: (0..ranks).map(|_| AtomicUsize::new(0)).collect(),
+            timing,
+        });
         let (answers, replies) = channel();
         let (mut commands, mut threads) = (Vec::new(), Vec::new());
         for (rank, comm) in world.into_iter().enumerate() {
@@ -66,10 +91,49 @@ impl Run {
             threads.push(thread.map_err(|error| RuntimeError::Thread { rank, problem: error.to_string() })?);
             commands.push(command);
         }
-        let (stop, patience) = (options.stop.clone(), options.comm.timeout);
-        let mut run = Self { program, shared, commands, replies, threads, stop, patience, next_step: 0, over: false };
+        let (stop, watchdog) = (options.stop.clone(), options.watchdog);
+        let over = false;
+        let mut run = Self { program, shared, commands, replies, threads, stop, watchdog, next_step, over, lost: None };
         run.answers()?;
         Ok(run)
+    }
+
+    /// The number of the next step, from zero; a resumed run goes on where the checkpoint stands.
+    pub fn next_step(&self) -> u64 {
+        self.next_step
+    }
+
+    /// After a step has failed: the rank that the run would have to go on without, because it has panicked, does not answer,
+    /// or cannot be reached. `None` when the failure would come again without it: bad data, a bad program.
+    pub fn lost(&self) -> Option<Rank> {
+        self.lost
+    }
+
+    /// Seed of the initial weights and of dropout.
+    pub fn seed(&self) -> u64 {
+        self.shared.seed
+    }
+
+    pub(super) fn watchdog(&self) -> Option<Duration> {
+        self.watchdog
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.shared.patience
+    }
+
+    pub(super) fn replies(&self) -> &Receiver<Reply> {
+        &self.replies
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The answers of all ranks to a command, in rank order.
+    pub(super) fn ask(&mut self, command: &Command) -> Result<Vec<Answer>, RuntimeError> {
+        self.order(command)?;
+        self.answers()
     }
 
     /// The program.
@@ -91,8 +155,7 @@ impl Run {
             losses.push(report.loss);
         }
         let agreed = until.is_over(&steps);
-        self.order(Command::TrimPool)?;
-        self.answers()?;
+        self.ask(&Command::TrimPool)?;
         losses.push(self.step()?.loss);
         Ok(WarmedUp { steps, losses, agreed })
     }
@@ -139,17 +202,17 @@ impl Run {
         Ok((report, gradients.into_iter().map(Option::unwrap_or_default).collect()))
     }
 
-    /// The weights of each rank.
+    /// The weights of each rank, in the shapes that it holds them in; [`cutplane_graph::LocalGraph::slice_param`] says which
+    /// part of a parameter a rank of a tensor axis has.
     ///
     /// # Errors
     /// [`RuntimeError::Rank`] when the run is over.
     pub fn parameters(&mut self) -> Result<Vec<RankTensors>, RuntimeError> {
-        self.order(Command::Parameters)?;
         let tensors = |answer| match answer {
             Answer::Parameters(tensors) => tensors,
             _ => RankTensors::new(),
         };
-        Ok(self.answers()?.into_iter().map(tensors).collect())
+        Ok(self.ask(&Command::Parameters)?.into_iter().map(tensors).collect())
     }
 
     /// Ends the threads and waits for them.
@@ -161,63 +224,32 @@ impl Run {
         }
         let number = self.next_step;
         self.next_step += 1;
-        self.order(Command::Step { number, collect_gradients })?;
-        let steps = self.answers()?.into_iter().filter_map(|answer| match answer {
-            Answer::Step(step) => Some(step),
-            _ => None,
-        });
+        let steps =
+            self.ask(&Command::Step { number, collect_gradients })?.into_iter().filter_map(|answer| match answer {
+                Answer::Step(step) => Some(step),
+                _ => None,
+            });
         let mut steps: Vec<RankStep> = steps.collect();
         let gradients = steps.iter_mut().map(|step| step.gradients.take()).collect();
         Ok((self.report(number, &steps), gradients))
     }
 
-    fn order(&mut self, command: Command) -> Result<(), RuntimeError> {
+    fn order(&mut self, command: &Command) -> Result<(), RuntimeError> {
         if self.over {
             let problem = "the run is over, because a rank failed in an earlier step".to_owned();
             return Err(RuntimeError::Rank { rank: 0, problem });
         }
         for commands in &self.commands {
             // A thread that has ended has answered with its failure, or its silence is noticed below.
-            let _ = commands.send(command);
+            let _ = commands.send(command.clone());
         }
         Ok(())
     }
 
-    /// One answer of each rank, in rank order; or the failure that came first.
-    fn answers(&mut self) -> Result<Vec<Answer>, RuntimeError> {
-        let ranks = self.commands.len();
-        let mut answers: Vec<Option<Answer>> = (0..ranks).map(|_| None).collect();
-        let mut failure: Option<Failure> = None;
-        // Once a rank has failed, the others stop within their timeout; a rank that does not is left behind.
-        let mut deadline: Option<Instant> = None;
-        for _ in 0..ranks {
-            match self.next_reply(deadline) {
-                Some((rank, Ok(answer))) => answers[rank.index()] = Some(answer),
-                Some((_, Err(next))) => {
-                    deadline.get_or_insert_with(|| Instant::now() + self.patience + Duration::from_secs(1));
-                    let better = failure.as_ref().is_none_or(|known| known.follows && !next.follows);
-                    failure = if better { Some(next) } else { failure };
-                }
-                None => break,
-            }
-        }
-        if let Some(failure) = failure {
-            self.over = true;
-            return Err(failure.error);
-        }
-        let silent = answers.iter().position(Option::is_none);
-        match silent {
-            None => Ok(answers.into_iter().flatten().collect()),
-            Some(rank) => {
-                self.over = true;
-                Err(RuntimeError::Rank { rank: rank as u32, problem: "its thread has ended without an answer".into() })
-            }
-        }
-    }
-
-    fn next_reply(&self, deadline: Option<Instant>) -> Option<Reply> {
-        let Some(deadline) = deadline else { return self.replies.recv().ok() };
-        self.replies.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+    /// Ends the run, without a rank that is to blame.
+    pub(super) fn end(&mut self, lost: Option<Rank>, error: RuntimeError) -> RuntimeError {
+        (self.over, self.lost) = (true, lost);
+        error
     }
 
     fn report(&self, step: u64, ranks: &[RankStep]) -> StepReport {

@@ -3,25 +3,31 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{ModelGraph, ParamId, ValueId};
-use cutplane_plan::{Action, Direction, GroupId, InstructionId, MessageId, Program, Rank, RankProgram, SegmentId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpKind, ParamId, ValueId};
+use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
-use super::outbox::{Inbox, Outbox, Values};
+use super::options::Rehearsal;
+use super::passes::loads;
+use super::save::{first_step, loss_scale, restore};
+use super::store::Store;
 use super::sync::GradientSync;
 use super::timing::Timing;
-use super::transfer::{Roads, hand_over, take};
+use super::transfer::Roads;
 use crate::backend::{Backend, Residence};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Part;
 use crate::comm::{CommError, Communicator};
-use crate::data::Batches;
+use crate::data::{Batches, Prefetch};
 use crate::error::RuntimeError;
 use crate::init::InitialWeights;
 use crate::memory::RankMemory;
-use crate::ops::Loss;
+use crate::ops::{Loss, TablePart};
 use crate::optimizer::{LossScale, OptimizerSettings};
-use crate::segment::SegmentRunner;
+use crate::segment::{Keeping, SegmentRunner};
 use crate::tensor::HostTensor;
 
 /// Tensors of one rank by parameter: weights or gradients.
@@ -30,14 +36,63 @@ pub type RankTensors = BTreeMap<ParamId, HostTensor>;
 /// What all ranks of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The graph that the program's segments refer to.
     pub(super) model: Arc<ModelGraph>,
+    /// The model, whole.
+    pub(super) whole: Arc<ModelGraph>,
+    /// How the one is made of the other, where operators are split over a tensor axis.
+    pub(super) local: Option<LocalGraph>,
     pub(super) program: Arc<Program>,
     pub(super) batches: Arc<Batches>,
     pub(super) roads: Roads,
     pub(super) optimizer: OptimizerSettings,
     pub(super) seed: u64,
     pub(super) weights: InitialWeights,
+    pub(super) resume: Option<Arc<Checkpoint>>,
+    pub(super) rehearsal: Option<Rehearsal>,
+    /// How long a rank waits for another.
+    pub(super) patience: Duration,
+    /// By rank, the place in its list of the instruction that it executes, plus one; zero between steps.
+    pub(super) progress: Vec<AtomicUsize>,
     pub(super) timing: Timing,
+}
+
+impl Shared {
+    /// The place of a rank on its tensor axis.
+    pub(super) fn place(&self, rank: Rank) -> usize {
+        rank.index() % self.program.tensor_degree()
+    }
+
+    /// The value with which a rank begins of a parameter: of the checkpoint to go on from, or else a new one.
+    fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
+        let whole = self.whole.param(param);
+        let numbers = match &self.resume {
+            None => self.weights.of(whole, self.seed)?.to_f32().unwrap_or_default(),
+            // A weight that is not saved whole has been refused before.
+            Some(checkpoint) => checkpoint.numbers(whole, Part::Weight)?.unwrap_or_default(),
+        };
+        let shape: Vec<usize> = self.model.param(param).shape.iter().map(|dim| *dim as usize).collect();
+        Ok(HostTensor::f32(shape, self.own(param, rank, numbers)))
+    }
+
+    /// What a rank holds of a parameter's numbers.
+    pub(super) fn own(&self, param: ParamId, rank: Rank, whole: Vec<f32>) -> Vec<f32> {
+        match &self.local {
+            Some(local) => local.slice_param(param, self.place(rank) as u64, &whole),
+            None => whole,
+        }
+    }
+
+    /// The first row and the whole length of the tables of which a rank holds a part, by the value that they give.
+    fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
+        let Some(local) = &self.local else { return BTreeMap::new() };
+        let split = self.model.op_ids().filter(|op| local.splits_table(*op)).map(|op| self.model.op(op));
+        let part = |op: &cutplane_graph::Op| {
+            let rows = self.model.param(op.params[0]).shape[0] as usize;
+            (op.output, TablePart { first: rows * self.place(rank), whole: rows * self.program.tensor_degree() })
+        };
+        split.map(part).collect()
+    }
 }
 
 /// Why an instruction failed.
@@ -49,6 +104,8 @@ pub(super) enum Fault {
     Runtime(#[from] RuntimeError),
     #[error("{0}")]
     Program(String),
+    #[error("panicked: {0}")]
+    Panic(String),
 }
 
 /// An executed instruction, in time since the rank's own start of the step.
@@ -78,75 +135,73 @@ pub(super) struct RankStep {
 
 /// The state of a rank between instructions.
 pub(super) struct RankState<C> {
-    shared: Arc<Shared>,
-    rank: Rank,
-    comm: C,
+    pub(super) shared: Arc<Shared>,
+    pub(super) rank: Rank,
+    pub(super) comm: C,
     memory: Option<RankMemory>,
-    runner: SegmentRunner,
-    loaded: Vec<ValueId>,
+    pub(super) runner: SegmentRunner,
+    pub(super) loader: Prefetch,
     syncs: Vec<GradientSync>,
-    inbox: Inbox,
-    outbox: Outbox,
+    pub(super) store: Store,
+    /// What the forward pass of each segment leaves behind.
+    pub(super) keeping: BTreeMap<SegmentId, Keeping>,
     everybody: Vec<Rank>,
-    step: u64,
-    losses: Vec<(u64, Loss)>,
-    /// Whether the rank runs forward only: nothing is kept for a backward pass.
-    infers: bool,
-    loss_scale: Option<LossScale>,
+    pub(super) step: u64,
+    pub(super) losses: Vec<(u64, Loss)>,
+    /// Whether the program updates parameters; it is inference otherwise.
+    pub(super) trains: bool,
+    pub(super) loss_scale: Option<LossScale>,
     skipped: bool,
+    /// Whether what this rank sends is lost, on purpose.
+    pub(super) mute: bool,
     collected: Option<RankTensors>,
     /// The place in the list of the instruction that is being executed.
     pub(super) at: Option<usize>,
 }
 
 impl<C: Communicator> RankState<C> {
-    /// Builds the segment of `rank` on the calling thread, so that its memory is that thread's.
-    pub(super) fn new(shared: Arc<Shared>, comm: C) -> Result<Self, Fault> {
+    /// Builds the segments of `rank` on the calling thread, so that its memory is that thread's.
+    pub(super) fn new(shared: &Arc<Shared>, comm: C) -> Result<Self, Fault> {
         let memory = RankMemory::enter();
         let rank = comm.rank();
         let (model, program) = (&shared.model, &shared.program);
-        let list = &program.ranks[rank.index()];
-        let segment = only_segment(list)?;
-        let facts = program.segment(segment).clone();
-        let loaded = facts.inputs.iter().copied().filter(|value| model.value(*value).producer.is_none()).collect();
-        let failed = Cell::new(None);
-        let weights = |param| {
-            shared.weights.of(model.param(param), shared.seed).unwrap_or_else(|error| {
-                failed.set(Some(error));
-                HostTensor::f32(Vec::new(), Vec::new())
-            })
-        };
-        let backend = &shared.roads.backends[rank.index()];
-        let runner = SegmentRunner::new(model.clone(), facts, backend, &weights, shared.optimizer);
-        // A weight that cannot be loaded is the cause of whatever the runner says about its stand-in.
-        if let Some(error) = failed.take() {
-            return Err(error.into());
-        }
-        let runner = runner?;
-        backend.sync()?;
+        let runner = runner(shared, rank)?;
+        let loader = Prefetch::start(shared.batches.clone(), loads(shared, rank), first_step(shared))
+            .map_err(|error| RuntimeError::Thread { rank: rank.index(), problem: error.to_string() })?;
         let groups = program.groups.iter().enumerate();
-        Ok(Self {
+        let actions = || program.ranks[rank.index()].instructions.iter().map(|instruction| instruction.action);
+        let mut state = Self {
             rank,
             memory,
             runner,
-            loaded,
+            loader,
             syncs: groups.map(|(id, group)| GradientSync::new(model, GroupId(id as u32), group)).collect(),
-            inbox: Inbox::default(),
-            outbox: Outbox::new(program, rank),
+            store: Store::new(program, rank),
+            keeping: keeping(actions()),
             everybody: program.ranks.iter().map(|rank| rank.rank).collect(),
             step: 0,
             losses: Vec::new(),
-            infers: !list.instructions.iter().any(|instruction| matches!(instruction.action, Action::Backward { .. })),
-            loss_scale: LossScale::of(program.precision),
+            trains: actions().any(|action| action == Action::OptimizerStep),
+            loss_scale: loss_scale(shared),
             skipped: false,
+            mute: false,
             collected: None,
             at: None,
             comm,
-            shared,
-        })
+            shared: shared.clone(),
+        };
+        state.syncs.iter().for_each(|sync| sync.divide(rank, &mut state.runner));
+        for group in scattered(program, rank) {
+            state.syncs[group.index()].release(&mut state.runner);
+        }
+        if let Some(checkpoint) = &shared.resume {
+            restore(shared, rank, checkpoint, &mut state.runner)?;
+        }
+        state.backend().sync()?;
+        Ok(state)
     }
 
-    fn backend(&self) -> &Backend {
+    pub(super) fn backend(&self) -> &Backend {
         &self.shared.roads.backends[self.rank.index()]
     }
 
@@ -179,6 +234,10 @@ impl<C: Communicator> RankState<C> {
         let mut start = Duration::ZERO;
         for (index, instruction) in instructions.iter().enumerate() {
             self.at = Some(index);
+            self.shared.progress[self.rank.index()].store(index + 1, Ordering::Relaxed);
+            if index == instructions.len() / 2 {
+                self.rehearse()?;
+            }
             let waited = self.execute(instruction.action)?;
             // What the device still does counts for the step, and for the instruction where spans are asked for.
             if shared.timing == Timing::Instruction || index + 1 == instructions.len() {
@@ -189,6 +248,7 @@ impl<C: Communicator> RankState<C> {
             start = end;
         }
         self.at = None;
+        self.shared.progress[self.rank.index()].store(0, Ordering::Relaxed);
         let losses = std::mem::take(&mut self.losses);
         let pool = self.pool();
         Ok(RankStep {
@@ -210,80 +270,28 @@ impl<C: Communicator> RankState<C> {
 
     /// Executes one instruction and returns how long it was blocked before its peers were ready.
     fn execute(&mut self, action: Action) -> Result<Duration, Fault> {
+        if let Action::Exchange { micro_batch, segment, direction, .. } = action {
+            return self.exchange(micro_batch, segment, direction);
+        }
+        if let Some(group) = action.collective() {
+            let sync = &self.syncs[group.index()];
+            return Ok(sync.run(action, &self.comm, &self.shared.roads, &mut self.runner)?);
+        }
         match action {
-            Action::Load { micro_batch, .. } => self.load(micro_batch),
-            Action::Forward { micro_batch, .. } => self.forward(micro_batch)?,
-            Action::Backward { micro_batch, .. } => self.backward(micro_batch)?,
+            Action::Load { micro_batch, segment } => self.load(micro_batch, segment)?,
+            Action::Forward { micro_batch, segment } => self.forward(micro_batch, segment)?,
+            Action::Recompute { micro_batch, segment } => self.runner.recompute(segment, micro_batch)?,
+            Action::Backward { micro_batch, segment } | Action::BackwardInput { micro_batch, segment } => {
+                self.backward(micro_batch, segment)?;
+            }
+            Action::BackwardWeight { micro_batch, segment } => self.runner.backward_weights(segment, micro_batch)?,
             Action::Send { message } => self.send(message)?,
             Action::Recv { message } => return self.recv(message),
-            Action::AllReduce { group } => {
-                let sync = &self.syncs[group.index()];
-                return Ok(sync.run(&self.comm, &self.shared.roads, &mut self.runner)?);
-            }
+            Action::Release { group } => self.syncs[group.index()].release(&mut self.runner),
             Action::OptimizerStep => self.optimizer_step()?,
             other => return Err(Fault::Program(format!("this runtime does not execute '{}'", other.label()))),
         }
         Ok(Duration::ZERO)
-    }
-
-    fn load(&mut self, micro_batch: u64) {
-        let program = &self.shared.program;
-        let first = self.first_position(micro_batch);
-        let values = self.shared.batches.inputs(self.step, first, program.micro_batch_size, &self.loaded);
-        self.put(Direction::Activation, micro_batch, values);
-    }
-
-    /// Where a micro-batch begins in the global batch.
-    fn first_position(&self, micro_batch: u64) -> u64 {
-        let program = &self.shared.program;
-        let replica = program.ranks[self.rank.index()].replica as u64;
-        (replica * program.micro_batches + micro_batch) * program.micro_batch_size
-    }
-
-    fn put(&mut self, direction: Direction, micro_batch: u64, values: Values) {
-        let backend = &self.shared.roads.backends[self.rank.index()];
-        self.inbox.put(direction, micro_batch, values, backend);
-    }
-
-    fn forward(&mut self, micro_batch: u64) -> Result<(), Fault> {
-        let inputs = self.inbox.take(Direction::Activation, micro_batch);
-        let first = self.step * self.shared.batches.global_batch() + self.first_position(micro_batch);
-        self.runner.set_samples(micro_batch, self.shared.seed, first);
-        let outputs = if self.infers {
-            self.runner.infer(micro_batch, inputs)?
-        } else {
-            self.runner.forward(micro_batch, inputs)?
-        };
-        self.outbox.put(Direction::Activation, micro_batch, outputs);
-        if let Some(loss) = self.runner.loss_handle(micro_batch) {
-            self.losses.push((micro_batch, loss));
-        }
-        Ok(())
-    }
-
-    fn backward(&mut self, micro_batch: u64) -> Result<(), Fault> {
-        let program = &self.shared.program;
-        let scale = (1.0 / (program.micro_batches as f64 * program.replicas as f64)) as f32;
-        let upstream = self.inbox.take(Direction::Gradient, micro_batch);
-        let gradients = self.runner.backward(micro_batch, upstream, scale)?;
-        self.outbox.put(Direction::Gradient, micro_batch, gradients);
-        Ok(())
-    }
-
-    fn send(&mut self, id: MessageId) -> Result<(), Fault> {
-        let message = self.shared.program.message(id);
-        let payload = self.outbox.take(message)?;
-        Ok(hand_over(&self.comm, &self.shared.roads, message.to, u64::from(id.0), payload)?)
-    }
-
-    fn recv(&mut self, id: MessageId) -> Result<Duration, Fault> {
-        let message = self.shared.program.message(id);
-        let arrived = take(&self.comm, message.from, u64::from(id.0))?;
-        let tensors = arrived.value.into_iter().map(|tensor| tensor.arrived(self.backend()));
-        let values = message.values.iter().copied().zip(tensors).collect();
-        let (direction, micro_batch) = (message.direction, message.micro_batch);
-        self.put(direction, micro_batch, values);
-        Ok(arrived.waited)
     }
 
     fn optimizer_step(&mut self) -> Result<(), Fault> {
@@ -310,21 +318,77 @@ impl<C: Communicator> RankState<C> {
         Ok(overflow)
     }
 
-    /// The rank's weights.
-    pub(super) fn parameters(&self) -> RankTensors {
-        self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect()
+    /// The rank's weights, gathered where they lie scattered between passes.
+    pub(super) fn parameters(&mut self) -> Result<RankTensors, Fault> {
+        let shared = self.shared.clone();
+        let groups = scattered(&shared.program, self.rank);
+        for group in &groups {
+            let action = Action::AllGather { group: *group };
+            self.syncs[group.index()].run(action, &self.comm, &shared.roads, &mut self.runner)?;
+        }
+        let weights = self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect();
+        for group in groups {
+            self.syncs[group.index()].release(&mut self.runner);
+        }
+        Ok(weights)
     }
 }
 
-/// The segment that a rank executes; a rank holds one.
-fn only_segment(rank: &RankProgram) -> Result<SegmentId, Fault> {
-    let mut segments = rank.instructions.iter().filter_map(|instruction| match instruction.action {
-        Action::Forward { segment, .. } | Action::Backward { segment, .. } => Some(segment),
+/// The segments of a rank with their weights on its device.
+fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
+    let (model, program) = (&shared.model, &shared.program);
+    let computes =
+        |id: &SegmentId| program.segment(*id).ops.iter().any(|op| !matches!(model.op(*op).kind, OpKind::Exchange(_)));
+    let segments: BTreeMap<_, _> =
+        program.segments_of(rank).into_iter().filter(computes).map(|id| (id, program.segment(id).clone())).collect();
+    if segments.is_empty() {
+        return Err(Fault::Program(format!("{rank} has nothing to compute")));
+    }
+    let failed = Cell::new(None);
+    let weights = |param| {
+        shared.initial(param, rank).unwrap_or_else(|error| {
+            failed.set(Some(error));
+            HostTensor::f32(Vec::new(), Vec::new())
+        })
+    };
+    let backend = &shared.roads.backends[rank.index()];
+    let runner = SegmentRunner::of_segments(model.clone(), segments, backend, &weights, shared.optimizer);
+    // A weight that cannot be loaded is the cause of whatever the runner says about its stand-in.
+    if let Some(error) = failed.take() {
+        return Err(error.into());
+    }
+    let mut runner = runner?;
+    runner.freeze(&program.frozen);
+    runner.set_tables(shared.tables(rank));
+    Ok(runner)
+}
+
+/// What forward passes leave behind, from what the backward passes of a list ask for.
+fn keeping(actions: impl Iterator<Item = Action>) -> BTreeMap<SegmentId, Keeping> {
+    let mut keeping = BTreeMap::new();
+    for action in actions {
+        let Some(segment) = action.segment() else { continue };
+        let needs = match action {
+            Action::Backward { .. } => Keeping::History,
+            Action::BackwardInput { .. } => Keeping::Halves,
+            Action::Recompute { .. } => Keeping::Inputs,
+            _ => Keeping::Nothing,
+        };
+        let known = keeping.entry(segment).or_insert(needs);
+        *known = needs.max(*known);
+    }
+    keeping
+}
+
+/// The groups whose parameters a rank keeps in shares between passes.
+fn scattered(program: &Program, rank: Rank) -> Vec<GroupId> {
+    let actions = program.ranks[rank.index()].instructions.iter().map(|instruction| instruction.action);
+    let released = actions.filter_map(|action| match action {
+        Action::Release { group } => Some(group),
         _ => None,
     });
-    let first = segments.next().ok_or_else(|| Fault::Program(format!("{} has nothing to compute", rank.rank)))?;
-    match segments.find(|other| *other != first) {
-        None => Ok(first),
-        Some(other) => Err(Fault::Program(format!("{} has two segments, {first} and {other}", rank.rank))),
-    }
+    let mut groups: Vec<GroupId> = released.collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

@@ -1,10 +1,14 @@
 //! An operator at work: what the functions of every family need to run it.
 
-use cutplane_graph::{ModelGraph, Op};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use cutplane_graph::{ModelGraph, Op, ValueId};
 
 use super::value::{Matrix, Tokens, Value, Weight};
 use crate::backend::Backend;
 use crate::error::RuntimeError;
+use crate::segment::DeferredProduct;
 
 /// Where dropout's random numbers come from: the same for a sample wherever it is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,14 +19,28 @@ pub(crate) struct Samples {
     pub(crate) first: u64,
 }
 
+/// The rows of a table that a rank holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TablePart {
+    /// Number of the first one.
+    pub(crate) first: usize,
+    /// Rows of the whole table.
+    pub(crate) whole: usize,
+}
+
 /// How a rank computes: where, in which numbers, on which samples, and by what the gradient of its loss is multiplied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Manner<'a> {
     pub(crate) backend: &'a Backend,
     /// Against the underflow of f16 gradients; 1 in other precisions.
     pub(crate) loss_scale: f32,
     /// The samples of a training pass; `None` in inference, where dropout does nothing.
     pub(crate) samples: Option<Samples>,
+    /// Where products of matrices put what their weight gradients will be computed from; they are computed with the rest
+    /// of the backward pass when `None`.
+    pub(crate) deferred: Option<&'a RefCell<Vec<DeferredProduct>>>,
+    /// Tables of which the rank holds a part, by the value that they give.
+    pub(crate) tables: Option<&'a BTreeMap<ValueId, TablePart>>,
 }
 
 /// An operator of a graph with its weights.

@@ -33,7 +33,7 @@ mod value;
 use cutplane_graph::{ModelGraph, Op, OpKind};
 
 use call::{Call, Inputs};
-pub(crate) use call::{Manner, Samples};
+pub(crate) use call::{Manner, Samples, TablePart};
 pub(crate) use loss::{Loss, LossGradient};
 pub(crate) use supported::check;
 pub(crate) use value::{Matrix, Tokens, Value, Weight, floats, from_floats};

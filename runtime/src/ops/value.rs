@@ -219,6 +219,14 @@ impl Weight {
         }
     }
 
+    /// The same numbers as part of a history that no gradient comes back for.
+    pub(crate) fn fixed(&self) -> Self {
+        match self.plain() {
+            Self::Vector(tensor) => Self::Vector(Tensor::from_inner(tensor)),
+            Self::Matrix(tensor) => Self::Matrix(Tensor::from_inner(tensor)),
+        }
+    }
+
     /// The numbers as a matrix without history.
     pub(crate) fn into_rows(self) -> Tensor<2> {
         match self {

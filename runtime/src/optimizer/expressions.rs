@@ -13,6 +13,16 @@ pub(crate) struct DeviceState {
 }
 
 impl DeviceState {
+    /// Means of gradients and of squared gradients; `None` before the first step and for SGD.
+    pub(crate) fn moments(&self) -> Option<&[Tensor<2>; 2]> {
+        self.moments.as_ref()
+    }
+
+    /// The state with these means.
+    pub(crate) fn with_moments(mean: Tensor<2>, mean_square: Tensor<2>) -> Self {
+        Self { moments: Some([mean, mean_square]) }
+    }
+
     /// The updated weight for step number `step`, counted from one. No gradient counts as a gradient of zero.
     pub(crate) fn update(
         &mut self,

@@ -21,6 +21,16 @@ impl LossScale {
         (precision == Dtype::F16).then_some(Self { scale: START, good_steps: 0 })
     }
 
+    /// A scale that goes on as a former one.
+    pub(crate) fn resumed(scale: f32, good_steps: u32) -> Self {
+        Self { scale, good_steps }
+    }
+
+    /// The factor, and the steps in a row without an overflow.
+    pub(crate) fn state(self) -> (f32, u32) {
+        (self.scale, self.good_steps)
+    }
+
     /// The factor.
     pub(crate) fn get(self) -> f32 {
         self.scale

@@ -151,7 +151,13 @@ impl<'a> Bench<'a> {
     pub(super) fn run(&self, inputs: Vec<Value>) -> Output {
         let model = &self.case.model;
         let weights: Vec<&Weight> = self.slots.iter().map(|slot| &slot.weight).collect();
-        let manner = Manner { backend: self.backend, loss_scale: 1.0, samples: Some(Samples::default()) };
+        let manner = Manner {
+            backend: self.backend,
+            loss_scale: 1.0,
+            samples: Some(Samples::default()),
+            deferred: None,
+            tables: None,
+        };
         ops::forward(model, model.op(OpId::new(0)), inputs, &weights, manner)
             .expect("the case was built for the operator")
     }
@@ -208,7 +214,10 @@ impl<'a> Bench<'a> {
         let seed = seed(start.rows, start.upstream);
         let seed = start.share.map_or(seed.clone(), |share| seed * share);
         let mut gradients = seed.backward();
-        self.slots.iter_mut().for_each(|slot| slot.gather(&mut gradients));
+        for slot in &mut self.slots {
+            let leaf = slot.weight.clone();
+            slot.gather(&leaf, &mut gradients);
+        }
         for leaf in &self.leaves {
             if let Value::Float(matrix) = leaf {
                 drop(matrix.rows.grad_remove(&mut gradients));

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use cutplane_graph::{ModelGraph, ValueId};
+use cutplane_graph::{ModelGraph, ParamId, ValueId};
 use cutplane_plan::Segment;
 
+use super::DeferredProduct;
 use crate::backend::{Backend, Residence};
-use crate::ops::{Matrix, Value};
+use crate::ops::{Matrix, Value, Weight};
 use crate::tensor::HostTensor;
 
 /// What is kept of a micro-batch until its backward pass; Burn keeps the rest in the history of these tensors.
@@ -17,6 +18,10 @@ pub(crate) struct Live {
     pub(crate) inputs: Vec<(ValueId, Matrix)>,
     /// Outputs that leave the segment.
     pub(crate) outputs: Vec<(ValueId, Matrix)>,
+    /// The weights that it went through.
+    pub(crate) leaves: Vec<(ParamId, Weight)>,
+    /// Products whose weight gradients come later, of a pass that goes back in two halves.
+    pub(crate) products: Option<Vec<DeferredProduct>>,
     /// Logits, and the gradient of the loss with respect to them.
     pub(crate) loss: Option<(Tensor<2>, Tensor<2>)>,
 }

@@ -1,5 +1,7 @@
 //! A parameter on the device, with its gradient and its optimizer state.
 
+use std::ops::Range;
+
 use burn::tensor::{Gradients, Tensor, TensorData};
 
 use crate::backend::{Backend, Residence};
@@ -68,6 +70,11 @@ pub(crate) struct Slot {
     pub(crate) weight: Weight,
     /// Sum over the micro-batches since the last update; `None` before the first.
     pub(crate) gradient: Option<Gradient>,
+    /// The numbers that this rank updates, laid out flat; all when `None`. A gradient on the host may be of these alone.
+    owned: Option<Range<usize>>,
+    /// The owned numbers, while the others are not here.
+    alone: Option<Vec<f32>>,
+    trained: bool,
     state: State,
 }
 
@@ -79,7 +86,41 @@ impl Slot {
             Residence::Host => State::Host(OptimizerState::default()),
             Residence::Device => State::Device(DeviceState::default()),
         };
-        Self { shape, weight, gradient: None, state }
+        Self { shape, weight, gradient: None, owned: None, alone: None, trained: true, state }
+    }
+
+    /// Whether the optimizer keeps anything of the parameter.
+    pub(crate) fn has_moments(&self) -> bool {
+        match &self.state {
+            State::Host(state) => state.moments().is_some(),
+            State::Device(state) => state.moments().is_some(),
+        }
+    }
+
+    /// The means of gradients and of squared gradients that the optimizer keeps.
+    pub(crate) fn moments(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        match &self.state {
+            State::Host(state) => state.moments().map(|[mean, square]| (mean.to_vec(), square.to_vec())),
+            State::Device(state) => {
+                state.moments().map(|[mean, square]| (numbers(mean.clone()), numbers(square.clone())))
+            }
+        }
+    }
+
+    /// Replaces them by those of all numbers; kept are those of the numbers that this rank updates.
+    pub(crate) fn set_moments(&mut self, mean: Vec<f32>, square: Vec<f32>, backend: &Backend) {
+        if !self.trained {
+            return;
+        }
+        let own = |all: Vec<f32>| self.owned.clone().map_or_else(|| all.clone(), |owned| all[owned].to_vec());
+        self.state = match self.state {
+            State::Host(_) => State::Host(OptimizerState::with_moments(own(mean), own(square))),
+            State::Device(_) => {
+                let dims = matrix_dims(&self.shape);
+                let place = |data| Tensor::from_data(TensorData::new(data, dims), &backend.in_full().device());
+                State::Device(DeviceState::with_moments(place(mean), place(square)))
+            }
+        };
     }
 
     /// Size of the parameter in f32, bytes.
@@ -87,11 +128,15 @@ impl Slot {
         self.shape.iter().product::<usize>() as i64 * 4
     }
 
-    /// Adds what a backward pass has left of this parameter to its gradient.
-    pub(crate) fn gather(&mut self, gradients: &mut Gradients) {
+    /// Adds what a backward pass has left of this parameter to its gradient; `leaf` is the weight that the pass went
+    /// through, which may be older than the weight of now.
+    pub(crate) fn gather(&mut self, leaf: &Weight, gradients: &mut Gradients) {
+        if !self.trained {
+            return;
+        }
         let new = match self.state {
-            State::Host(_) => self.weight.take_host_gradient(gradients).map(Gradient::Host),
-            State::Device(_) => self.weight.take_gradient(gradients).map(Gradient::Device),
+            State::Host(_) => leaf.take_host_gradient(gradients).map(Gradient::Host),
+            State::Device(_) => leaf.take_gradient(gradients).map(Gradient::Device),
         };
         if let Some(new) = new {
             Gradient::accumulate(&mut self.gradient, new);
@@ -119,7 +164,52 @@ impl Slot {
         }
     }
 
-    /// Updates the parameter in place and uses its gradient up, divided by `loss_scale`.
+    /// From now on this rank updates only these numbers.
+    pub(crate) fn own(&mut self, numbers: Range<usize>) {
+        self.owned = Some(numbers);
+        self.state = State::Host(OptimizerState::default());
+    }
+
+    /// Leaves the parameter as it is from now on: no history is recorded for it.
+    pub(crate) fn freeze(&mut self) {
+        self.trained = false;
+        self.weight = self.weight.fixed();
+    }
+
+    /// Whether updates reach the parameter.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.trained
+    }
+
+    /// Which numbers this rank updates, laid out flat; all when `None`.
+    pub(crate) fn owned(&self) -> Option<Range<usize>> {
+        self.owned.clone()
+    }
+
+    /// The owned numbers.
+    pub(crate) fn owned_numbers(&self) -> Vec<f32> {
+        match (&self.alone, &self.owned) {
+            (Some(alone), _) => alone.clone(),
+            (None, Some(owned)) => numbers(self.weight.plain().into_rows())[owned.clone()].to_vec(),
+            (None, None) => numbers(self.weight.plain().into_rows()),
+        }
+    }
+
+    /// Replaces all numbers.
+    pub(crate) fn set_weight(&mut self, data: Vec<f32>, backend: &Backend) {
+        self.alone = None;
+        self.weight = Weight::leaf(&self.shape, TensorData::new(data, self.shape.clone()), &backend.autodiff());
+    }
+
+    /// Forgets all numbers but the owned ones.
+    pub(crate) fn release(&mut self) {
+        if self.alone.is_none() {
+            self.alone = Some(self.owned_numbers());
+            drop(self.weight.take());
+        }
+    }
+
+    /// Updates what this rank owns of the parameter in place and uses its gradient up, divided by `loss_scale`.
     pub(crate) fn update(
         &mut self,
         settings: &OptimizerSettings,
@@ -128,6 +218,12 @@ impl Slot {
         backend: &Backend,
     ) {
         let gradient = self.gradient.take();
+        if !self.trained {
+            return;
+        }
+        if self.owned.is_some() {
+            return self.update_owned(settings, step, loss_scale, gradient, backend);
+        }
         match &mut self.state {
             State::Host(state) => {
                 let gradient = gradient.map(Gradient::into_host);
@@ -142,6 +238,40 @@ impl Slot {
                 let rows = state.update(settings, step, self.weight.take().into_rows(), gradient);
                 self.weight = Weight::leaf_of_rows(&self.shape, rows);
             }
+        }
+    }
+
+    /// The owned numbers are updated on the host, wherever the parameter lives: they go to other ranks next.
+    fn update_owned(
+        &mut self,
+        settings: &OptimizerSettings,
+        step: u32,
+        loss_scale: Option<f32>,
+        gradient: Option<Gradient>,
+        backend: &Backend,
+    ) {
+        let owned = self.owned.clone().unwrap_or_default();
+        let whole = self.alone.is_none().then(|| numbers(self.weight.take().into_rows()));
+        let mut own =
+            whole.as_ref().map_or_else(|| self.alone.take().unwrap_or_default(), |all| all[owned.clone()].to_vec());
+        let gradient = gradient.map(Gradient::into_host).map(|mut gradient| {
+            if gradient.len() > owned.len() {
+                gradient = gradient[owned.clone()].to_vec();
+            }
+            for x in &mut gradient {
+                *x /= loss_scale.unwrap_or(1.0);
+            }
+            gradient
+        });
+        if let State::Host(state) = &mut self.state {
+            state.update(settings, step, &mut own, gradient.as_deref());
+        }
+        match whole {
+            Some(mut all) => {
+                all[owned].copy_from_slice(&own);
+                self.set_weight(all, backend);
+            }
+            None => self.alone = Some(own),
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{ModelSource, Overrides};
-use cutplane_plan::{Action, GroupId, Optimizer, Program, Schedule};
+use cutplane_plan::{Action, GroupId, Optimizer, Program, Rank, Schedule};
 use cutplane_runtime::RuntimeError;
 use cutplane_runtime::comm::CommOptions;
 use cutplane_runtime::data::{Batches, TextData};
-use cutplane_runtime::exec::{Run, RunOptions};
+use cutplane_runtime::exec::{Rehearsal, RehearsedFailure, Run, RunOptions};
 
 use crate::plans::{GLOBAL_BATCH, Subject, cut, options, program, subject};
 
@@ -114,4 +114,62 @@ fn a_run_that_is_dropped_leaves_no_threads() {
     let weak = Arc::downgrade(&subject.batches);
     drop(subject);
     assert_eq!(weak.strong_count(), 0, "every rank has let go of the data");
+}
+
+/// Fails on purpose in the second step, after one that works; returned are the error and the rank that was lost.
+fn rehearsed(failure: RehearsedFailure, options: RunOptions, replicas: usize) -> (String, Option<Rank>) {
+    let subject = subject("gpt-nano");
+    let plan = match replicas {
+        1 => cut("single", 1, 1, 1, Schedule::FillDrain),
+        2 => cut("pp2-1f1b-m2", 2, 1, 2, Schedule::OneFOneB),
+        _ => cut("dp2", 1, 2, 1, Schedule::FillDrain),
+    };
+    let rank = Rank(u32::from(replicas > 1));
+    let options = RunOptions { rehearsal: Some(Rehearsal { rank, step: 1, failure }), ..options };
+    let mut run = start(&subject, program(&subject, plan, Optimizer::Sgd), &options);
+    run.step().expect("not yet");
+    assert_eq!(run.lost(), None);
+    let begin = Instant::now();
+    let error = run.step().expect_err("rehearsed").to_string();
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    (error, run.lost())
+}
+
+#[test]
+fn a_rank_that_panics_is_lost() {
+    let (error, lost) = rehearsed(RehearsedFailure::Panic, options(Optimizer::Sgd), 2);
+    assert!(error.starts_with("rank 1: instruction i") && error.contains("panicked: rehearsed"), "{error}");
+    assert_eq!(lost, Some(Rank(1)));
+}
+
+#[test]
+fn a_rank_that_hangs_is_named_with_its_instruction_and_who_waited() {
+    for ranks in [2, 3] {
+        let (error, lost) = rehearsed(RehearsedFailure::Hang, impatient(), ranks);
+        assert!(error.starts_with("rank 1: does not answer; it is in instruction i"), "{error}");
+        assert!(error.contains("rank 0: instruction i") && error.contains("waited 0.5"), "{error}");
+        assert_eq!(lost, Some(Rank(1)));
+    }
+}
+
+#[test]
+fn a_hang_that_nobody_waits_for_is_noticed_by_the_watchdog() {
+    let options = RunOptions { watchdog: Some(Duration::from_millis(500)), ..impatient() };
+    let (error, lost) = rehearsed(RehearsedFailure::Hang, options, 1);
+    assert!(error.starts_with("rank 0: does not answer; it is in instruction i"), "{error}");
+    assert_eq!(lost, Some(Rank(0)));
+}
+
+#[test]
+fn a_cut_link_is_named_with_both_ends() {
+    // Whichever end has waited first reports the other.
+    let (error, lost) = rehearsed(RehearsedFailure::Mute, impatient(), 2);
+    let reported = |reporter: &str, peer: &str| {
+        error.starts_with(&format!("{reporter}: instruction i")) && error.contains(&format!("from {peer}"))
+    };
+    match lost {
+        Some(Rank(1)) => assert!(reported("rank 0", "rank 1"), "{error}"),
+        Some(Rank(0)) => assert!(reported("rank 1", "rank 0"), "{error}"),
+        other => panic!("{other:?}: {error}"),
+    }
 }

@@ -34,7 +34,7 @@ fn twin(name: &str, overrides: Overrides, sequence_length: u64) -> Subject {
 }
 
 /// Two layers over `tokens` tokens of a vocabulary of 37.
-fn sequence(name: &str, hidden: u64, heads: Option<u64>, tokens: u64) -> Subject {
+pub(crate) fn sequence(name: &str, hidden: u64, heads: Option<u64>, tokens: u64) -> Subject {
     twin(
         name,
         Overrides { layers: Some(2), hidden: Some(hidden), heads, vocab: Some(37), ..Overrides::default() },
@@ -43,7 +43,7 @@ fn sequence(name: &str, hidden: u64, heads: Option<u64>, tokens: u64) -> Subject
 }
 
 /// One block a stage, over five classes.
-fn image(name: &str, hidden: u64, side: u64) -> Subject {
+pub(crate) fn image(name: &str, hidden: u64, side: u64) -> Subject {
     let vocab = (!name.starts_with("unet")).then_some(5);
     let (hidden, image) = (Some(hidden), Some(side));
     twin(name, Overrides { layers: Some(1), hidden, image, vocab, ..Overrides::default() }, 1)

@@ -7,7 +7,10 @@ static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
 
 mod card;
 mod equality;
+mod executions;
 mod failures;
 mod families;
+mod generated;
 mod plans;
+mod resume;
 mod timelines;

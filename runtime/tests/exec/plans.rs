@@ -8,8 +8,8 @@ use cutplane_graph::{
     NodeSpec, Overrides,
 };
 use cutplane_plan::{
-    ClusterRef, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program, Schedule, Stage, Workload, lower,
-    verify,
+    ClusterRef, Execution, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program, Schedule, Stage,
+    Workload, lower, verify,
 };
 use cutplane_runtime::data::{Batches, TextData};
 use cutplane_runtime::exec::{RankTensors, RunOptions, Transfers};
@@ -115,10 +115,26 @@ pub(crate) fn program_at(
     optimizer: Optimizer,
     first_op: impl Fn(usize) -> usize,
 ) -> Arc<Program> {
-    let devices = DeviceGraph::build(cores(cut.stages * cut.replicas)).expect("a cluster");
+    let (plan, devices) = plan_at(precision, subject, cut, optimizer, Execution::default(), first_op);
+    let verified = verify(&plan, &subject.model, &devices).expect("a legal plan");
+    Arc::new(lower(&verified).expect("a program that ends"))
+}
+
+/// The plan itself, with its devices. Interleaved stages take turns on half as many groups of devices.
+pub(crate) fn plan_at(
+    precision: Dtype,
+    subject: &Subject,
+    cut: Cut,
+    optimizer: Optimizer,
+    execution: Execution,
+    first_op: impl Fn(usize) -> usize,
+) -> (Plan, DeviceGraph) {
+    let rows = if cut.schedule == Schedule::Interleaved { cut.stages / 2 } else { cut.stages };
+    let places = cut.replicas * execution.tensor_degree();
+    let devices = DeviceGraph::build(cores(rows * places)).expect("a cluster");
     let stage = |stage: usize| Stage {
         ops: OpSet::range(first_op(stage), first_op(stage + 1)),
-        devices: (0..cut.replicas).map(|replica| format!("cpu:{}", stage * cut.replicas + replica)).collect(),
+        devices: (0..places).map(|place| format!("cpu:{}", stage % rows * places + place)).collect(),
     };
     let plan = Plan {
         format: PLAN_FORMAT.into(),
@@ -130,10 +146,10 @@ pub(crate) fn program_at(
         stages: (0..cut.stages).map(stage).collect(),
         micro_batches: cut.micro_batches,
         schedule: cut.schedule,
+        execution,
         search: None,
     };
-    let verified = verify(&plan, &subject.model, &devices).expect("a legal plan");
-    Arc::new(lower(&verified).expect("a program that ends"))
+    (plan, devices)
 }
 
 pub(crate) fn settings(rule: Optimizer) -> OptimizerSettings {
@@ -166,7 +182,7 @@ pub(crate) fn reference(subject: &Subject, rule: Optimizer, steps: u64) -> Refer
         .expect("the model's own shapes");
     let (mut losses, mut first_gradients) = (Vec::new(), RankTensors::new());
     for step in 0..steps {
-        let batch = subject.batches.inputs(step, 0, GLOBAL_BATCH, &inputs);
+        let batch = subject.batches.inputs(step, 0, GLOBAL_BATCH, &inputs).expect("a text in memory");
         runner.forward(0, batch).expect("forward");
         losses.push(f64::from(runner.loss(0).expect("a training graph")));
         runner.backward(0, Vec::new(), 1.0).expect("backward");

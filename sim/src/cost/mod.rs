@@ -35,6 +35,13 @@ impl WorkTime {
     pub fn alone(self) -> Nanos {
         self.compute + self.memory
     }
+
+    /// Half of the work, rounded up.
+    #[must_use]
+    pub fn halved(self) -> Self {
+        let half = |time: Nanos| Nanos::new(time.get().div_ceil(2));
+        Self { compute: half(self.compute), memory: half(self.memory) }
+    }
 }
 
 impl std::ops::Add for WorkTime {

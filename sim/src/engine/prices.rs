@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use cutplane_graph::sharding::Collective;
 use cutplane_graph::{DeviceId, ModelGraph};
 use cutplane_plan::{Action, GroupId, Message, MessageId, Program, RankProgram, Segment, SegmentId, VerifiedPlan};
 use cutplane_units::{Bytes, Nanos};
@@ -22,8 +23,8 @@ pub(super) enum Job {
     Send { message: MessageId, busy: Nanos },
     /// Wait for a message and take it.
     Recv { message: MessageId, busy: Nanos },
-    /// Wait for a group, then sum.
-    AllReduce { group: GroupId },
+    /// Wait for a group, then sum; `half` for a collective that is one half of a ring all-reduce.
+    AllReduce { group: GroupId, half: bool },
 }
 
 /// What a message asks of the network.
@@ -41,7 +42,7 @@ pub(super) struct Prices {
     pub(super) jobs: Vec<Vec<Job>>,
     wires: Vec<Wire>,
     wire_of: Vec<usize>,
-    groups: Vec<Load>,
+    groups: Vec<[Load; 2]>,
 }
 
 impl Prices {
@@ -56,9 +57,9 @@ impl Prices {
         &self.wires[self.wire_of[message.index()]]
     }
 
-    /// What the all-reduce of a group asks of the network.
-    pub(super) fn group(&self, group: GroupId) -> &Load {
-        &self.groups[group.index()]
+    /// What the all-reduce of a group asks of the network, or half of it.
+    pub(super) fn group(&self, group: GroupId, half: bool) -> &Load {
+        &self.groups[group.index()][usize::from(half)]
     }
 }
 
@@ -73,7 +74,7 @@ struct Pricer<'p> {
     messages: Vec<MessagePrice>,
     wires: Vec<Wire>,
     wire_of: Vec<usize>,
-    groups: Vec<Load>,
+    groups: Vec<[Load; 2]>,
 }
 
 impl<'p> Pricer<'p> {
@@ -103,7 +104,8 @@ impl<'p> Pricer<'p> {
             let members: Vec<DeviceId> = group.ranks.iter().map(|rank| pricer.device(rank.index())).collect();
             let time = cost.all_reduce(group.bytes, &members, plan.devices())?;
             let uses = if time.is_zero() { Vec::new() } else { collective::ring_links(&members, plan.devices())? };
-            pricer.groups.push(Load { time, uses });
+            let half = Load { time: Nanos::new(time.get().div_ceil(2)), uses: uses.clone() };
+            pricer.groups.push([Load { time, uses }, half]);
         }
         Ok(pricer)
     }
@@ -130,11 +132,25 @@ impl<'p> Pricer<'p> {
     fn job(&mut self, rank: &RankProgram, action: Action) -> Result<Job, SimError> {
         Ok(match action {
             Action::Load { segment, .. } => Job::Fixed(self.load(rank, segment)?),
-            Action::Forward { segment, .. } => Job::Work(self.stage(rank, segment)?.forward),
+            Action::Forward { segment, .. } | Action::Recompute { segment, .. } => {
+                Job::Work(self.stage(rank, segment)?.forward)
+            }
             Action::Backward { segment, .. } => Job::Work(self.stage(rank, segment)?.backward),
             Action::Send { message } => Job::Send { message, busy: self.messages[message.index()].0 },
             Action::Recv { message } => Job::Recv { message, busy: self.messages[message.index()].1 },
-            Action::AllReduce { group } => Job::AllReduce { group },
+            // No operator has a price of its own for each half: a product of matrices does as much work in both.
+            Action::BackwardInput { segment, .. } | Action::BackwardWeight { segment, .. } => {
+                Job::Work(self.stage(rank, segment)?.backward.halved())
+            }
+            Action::Release { .. } | Action::Exchange { group: None, .. } => Job::Fixed(Nanos::ZERO),
+            Action::Exchange { group: Some(group), collective, .. } => {
+                Job::AllReduce { group, half: collective != Collective::AllReduce }
+            }
+            Action::AllReduce { group } => Job::AllReduce { group, half: false },
+            Action::ReduceScatter { group }
+            | Action::AllGather { group }
+            | Action::Reduce { group }
+            | Action::Broadcast { group } => Job::AllReduce { group, half: true },
             Action::OptimizerStep => Job::Work(self.optimizer(rank)?),
             other => return Err(SimError::UnknownAction { rank: rank.rank, action: other.label() }),
         })

@@ -202,18 +202,18 @@ impl Run<'_> {
             Job::Fixed(busy) | Job::Send { busy, .. } => self.at(self.now + busy, Event::QueueDone(place)),
             Job::Recv { message, busy } if self.arrived[message.index()] => self.stop_waiting(place, busy),
             Job::Recv { message, .. } => self.receiver[message.index()] = Some(place),
-            Job::AllReduce { group } => {
+            Job::AllReduce { group, half } => {
                 self.gathered[group.index()].push(place);
                 if self.gathered[group.index()].len() == self.program.group(group).ranks.len() {
-                    self.reduce(group);
+                    self.reduce(group, half);
                 }
             }
         }
     }
 
     /// All ranks of a group have come: their all-reduce starts.
-    fn reduce(&mut self, group: GroupId) {
-        let load = self.prices.group(group);
+    fn reduce(&mut self, group: GroupId, half: bool) {
+        let load = self.prices.group(group, half);
         if load.time.is_zero() || load.uses.is_empty() {
             for member in std::mem::take(&mut self.gathered[group.index()]) {
                 self.stop_waiting(member, load.time);

@@ -12,6 +12,7 @@ mod program;
 mod sharding;
 mod stack;
 mod stage;
+mod stages;
 mod step;
 mod sync;
 mod work;
@@ -24,6 +25,7 @@ pub use layout::{
 pub(crate) use model::splits;
 pub use model::{Block, FoldedModel, Operator, Split};
 pub use stack::{Stack, Trait, known_stacks};
+pub(crate) use stages::StagePrice;
 pub use step::{Breakdown, Estimator, StepEstimate};
 pub use work::{Passes, Work};
 

@@ -12,6 +12,9 @@ pub struct Charge {
     pub recurrent: f64,
     /// Passes over memory, s.
     pub passes: f64,
+    /// The part of products and passes that pools and filters of one row or one column are, s: kernels that libraries tune
+    /// last.
+    pub rare: f64,
     /// Kernels that the host launches.
     pub launches: f64,
 }
@@ -24,6 +27,7 @@ impl Add for Charge {
             products: self.products + other.products,
             recurrent: self.recurrent + other.recurrent,
             passes: self.passes + other.passes,
+            rare: self.rare + other.rare,
             launches: self.launches + other.launches,
         }
     }
@@ -43,6 +47,7 @@ impl Mul<f64> for Charge {
             products: self.products * times,
             recurrent: self.recurrent * times,
             passes: self.passes * times,
+            rare: self.rare * times,
             launches: self.launches * times,
         }
     }

@@ -125,6 +125,15 @@ impl Pricer<'_> {
     }
 
     fn kernels(&self, op: &Op) -> Result<Both, GraphStepError> {
+        let (forward, backward) = self.plain_kernels(op)?;
+        let marked = |charge: Charge| {
+            let rare = if is_rare(&op.kind) { charge.products + charge.passes } else { 0.0 };
+            Charge { rare, ..charge }
+        };
+        Ok((marked(forward), marked(backward)))
+    }
+
+    fn plain_kernels(&self, op: &Op) -> Result<Both, GraphStepError> {
         Ok(match &op.kind {
             OpKind::Convolution(kind) => self.convolution(op, kind)?,
             OpKind::Linear { inputs, outputs, bias, .. } => self.linear(op, *inputs, *outputs, *bias),
@@ -379,6 +388,18 @@ impl Pricer<'_> {
         let gather =
             Charge { passes: self.gpu.seconds(&gather, self.numerics.products), launches: 1.0, ..Charge::default() };
         (gather, self.pass([0, vocab * dim]) + self.pass([2 * n, n]))
+    }
+}
+
+/// Pools, and filters of one row or one column.
+fn is_rare(kind: &OpKind) -> bool {
+    match kind {
+        OpKind::Pool(_) => true,
+        OpKind::Convolution(convolution) => {
+            let filter = &convolution.window.kernel;
+            filter.len() == 2 && filter[0] != filter[1] && filter.contains(&1)
+        }
+        _ => false,
     }
 }
 

@@ -106,12 +106,14 @@ impl Walk {
         let sum = |stage: &Range<usize>, part: fn(&OperatorCharge) -> Charge| {
             speeds.device(charges[stage.clone()].iter().map(part).sum())
         };
-        let hop =
-            |stage: &Range<usize>| (crossing(graph, micro_batch, stage.end) * step.activation_bytes) as f64 / step.link;
+        let hop = |at: usize| {
+            let read = step.stages.get(at + 1).map_or(0, |next| crossing(graph, micro_batch, next));
+            (read * step.activation_bytes) as f64 / step.link
+        };
         Self {
             forward: step.stages.iter().map(|stage| sum(stage, |op| op.forward)).collect(),
             backward: step.stages.iter().map(|stage| sum(stage, |op| op.backward)).collect(),
-            hop: step.stages.iter().map(hop).collect(),
+            hop: (0..step.stages.len()).map(hop).collect(),
         }
     }
 
@@ -138,10 +140,12 @@ impl Walk {
     }
 }
 
-/// Elements that operators from `at` on read of what those before it wrote.
-fn crossing(graph: &ModelGraph, batch: u64, at: usize) -> u64 {
+/// Elements that a stage reads of what those before it wrote. What a later stage reads goes there directly, while those
+/// between compute (torchgpipe's portals), and holds nobody up.
+fn crossing(graph: &ModelGraph, batch: u64, stage: &Range<usize>) -> u64 {
     let crosses = |value: &&cutplane_graph::Value| {
-        value.producer.is_some_and(|id| id.index() < at) && value.consumers.iter().any(|id| id.index() >= at)
+        value.producer.is_some_and(|id| id.index() < stage.start)
+            && value.consumers.iter().any(|id| stage.contains(&id.index()))
     };
     graph.values().iter().filter(crosses).map(|value| value.ty.elements(batch)).sum()
 }

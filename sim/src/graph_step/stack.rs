@@ -60,6 +60,8 @@ pub struct GraphStack {
     pub recurrent_speed: f64,
     /// Speed of passes over memory over the kernel model's.
     pub pass_speed: f64,
+    /// Speed of pools and of filters of one row or one column over the model's other passes and products.
+    pub rare_speed: f64,
     /// Host time to launch one kernel, us.
     pub launch_us: f64,
     /// Time of a step that neither kernels nor launches explain: feeding, session, logging, ms.
@@ -170,6 +172,7 @@ impl GraphCalibration {
             products: own * products,
             recurrent: stack.recurrent_speed * if tells_recurrent(gpu) { 1.0 } else { self.untold_recurrent_speed },
             passes: stack.pass_speed * passes,
+            rare: stack.rare_speed,
             launch: stack.launch_us * 1e-6,
         }
     }
@@ -190,6 +193,8 @@ pub struct Speeds {
     pub recurrent: f64,
     /// Of passes over memory.
     pub passes: f64,
+    /// Of pools and of filters of one row or column, over the others'.
+    pub rare: f64,
     /// Host time of a launch, s.
     pub launch: f64,
 }
@@ -197,7 +202,8 @@ pub struct Speeds {
 impl Speeds {
     /// Time of a charge on the device, s.
     pub fn device(self, charge: Charge) -> f64 {
-        charge.products / self.products + charge.recurrent / self.recurrent + charge.passes / self.passes
+        let slow = charge.rare * (1.0 / self.rare - 1.0);
+        charge.products / self.products + charge.recurrent / self.recurrent + charge.passes / self.passes + slow
     }
 }
 
@@ -214,7 +220,8 @@ mod tests {
         let known = GraphCalibration::known();
         assert!(known.tf32_speed > 0.0 && known.stack.len() > 4);
         for stack in &known.stack {
-            let positive = [stack.vector_speed, stack.pass_speed, stack.exchange_speed, stack.host_gb_per_s];
+            let positive =
+                [stack.vector_speed, stack.pass_speed, stack.rare_speed, stack.exchange_speed, stack.host_gb_per_s];
             assert!(positive.iter().all(|number| *number > 0.0), "{}", stack.name);
             assert!((0.0..=1.0).contains(&stack.exchange_overlap) && stack.spread >= 1.0, "{}", stack.name);
             assert!(!stack.rows.is_empty() && known.stack(&stack.name) == Some(stack), "{}", stack.name);

@@ -1,5 +1,7 @@
 //! Convolutions: the fastest of the algorithms that a library offers for the shape.
 
+use cutplane_graph::Architecture;
+
 use super::matmul::Product as Matmul;
 use super::shape::{Convolution, Product};
 use super::{GpuModel, Precision};
@@ -7,10 +9,18 @@ use super::{GpuModel, Precision};
 /// Multiplications of a direct 3 x 3 sum over those of Winograd's F(2x2, 3x3), which libraries run in one kernel (Lavin and
 /// Gray 2016).
 const FUSED_SAVING: f64 = 2.25;
-/// Over those of F(4x4, 3x3), whose transforms are kernels of their own.
-const SPLIT_SAVING: f64 = 4.0;
-/// Times that image and output move when a transform stands alone: read, written 36/16 as large, read again.
-const SPLIT_PASSES: f64 = 1.0 + 2.0 * 36.0 / 16.0;
+/// Side of the patch of outputs that Winograd's F(4x4, 3x3) and F(4x4, 5x5) compute at once; their transforms are kernels of
+/// their own.
+const SPLIT_PATCH: f64 = 4.0;
+/// Side of a patch that is transformed by Fourier (cuDNN's FFT_TILING); half its frequencies are the conjugates of others.
+const FOURIER_PATCH: u64 = 32;
+/// Efficiency of products between transforms of large patches over that of Winograd's for 3 x 3 filters: more and narrower
+/// products. Assumed.
+const LARGE_PATCH: f64 = 0.5;
+/// Real multiplications of a complex one.
+const COMPLEX: f64 = 4.0;
+/// Bytes of a complex number of two f32.
+const COMPLEX_BYTES: f64 = 8.0;
 
 impl GpuModel {
     /// Seconds of a convolution.
@@ -22,12 +32,57 @@ impl GpuModel {
         }
         let implicit = self.implicit(shape, traffic, precision);
         // On matrix units the implicit product wins.
-        if self.facts.peak(precision).tensor || !allows_winograd(shape) {
+        if self.facts.peak(precision).tensor {
             return floor + implicit;
         }
-        let fused = self.winograd(shape, FUSED_SAVING, self.parameters.winograd_efficiency, traffic, precision);
-        let split = self.winograd(shape, SPLIT_SAVING, self.parameters.winograd_split_efficiency, 0.0, precision);
-        floor + implicit.min(fused).min(split + self.traffic(traffic * SPLIT_PASSES))
+        let transformed = match square_side(shape) {
+            Some(3) => {
+                let fused = self.winograd(shape, FUSED_SAVING, self.parameters.winograd_efficiency, traffic, precision);
+                fused.min(self.split_winograd(shape, 3.0, traffic, precision))
+            }
+            Some(5..) if self.facts.architecture == Some(Architecture::KnightsLanding) => f64::INFINITY,
+            Some(5) => self.split_winograd(shape, 5.0, traffic, precision).min(self.fourier(shape, traffic)),
+            Some(7..) => self.fourier(shape, traffic),
+            _ => f64::INFINITY,
+        };
+        floor + implicit.min(transformed)
+    }
+
+    /// Winograd's F(4x4, r x r): `(r + 3)^2` products for `16 r^2`; image and output are read, written as much larger as a
+    /// transformed patch is, and read again.
+    fn split_winograd(&self, shape: &Convolution, side: f64, traffic: f64, precision: Precision) -> f64 {
+        let patch = (side + SPLIT_PATCH - 1.0).powi(2);
+        let saving = SPLIT_PATCH * SPLIT_PATCH * side * side / patch;
+        let share = self.parameters.winograd_split_efficiency * if side > 3.0 { LARGE_PATCH } else { 1.0 };
+        let products = self.winograd(shape, saving, share, 0.0, precision);
+        products + self.traffic(traffic * (1.0 + 2.0 * patch / (SPLIT_PATCH * SPLIT_PATCH)))
+    }
+
+    /// Fourier transforms of patches (Vasilache et al. 2015): one complex product over the channels for each frequency,
+    /// as efficient as Winograd's; spectra are written and read once each.
+    fn fourier(&self, shape: &Convolution, traffic: f64) -> f64 {
+        let (height, width) = shape.output();
+        let step = (FOURIER_PATCH + 1).saturating_sub(shape.filter_height.max(shape.filter_width)).max(1);
+        let patches = (shape.batch * height.div_ceil(step) * width.div_ceil(step)) as f64;
+        let (inputs, outputs) = (shape.in_channels as f64, shape.out_channels as f64);
+        let (m, n, k) = match shape.product {
+            Product::Forward => (patches, outputs, inputs),
+            Product::InputGradient => (patches, inputs, outputs),
+            Product::WeightGradient => (outputs, inputs, patches),
+        };
+        let frequencies = (FOURIER_PATCH * (FOURIER_PATCH / 2 + 1)) as f64;
+        let spectra = frequencies * (m * n + n * k + k * m) * COMPLEX_BYTES;
+        let product = Matmul {
+            m,
+            n,
+            k: k * COMPLEX,
+            batch: frequencies,
+            traffic: spectra,
+            element: COMPLEX_BYTES / 2.0,
+            splits: false,
+        };
+        let share = self.parameters.winograd_split_efficiency * LARGE_PATCH;
+        self.product(&product, self.facts.peak(Precision::F32), share) + self.traffic(traffic + spectra)
     }
 
     /// Implicit GEMM (Chetlur et al. 2014): the product of the unfolded image, which is never written.
@@ -54,11 +109,10 @@ impl GpuModel {
     }
 }
 
-fn allows_winograd(shape: &Convolution) -> bool {
-    (shape.filter_height, shape.filter_width) == (3, 3)
-        && shape.stride == (1, 1)
-        && shape.dilation <= 1
-        && shape.groups <= 1
+/// Side of a square, dense filter at stride 1 over all channels, which transforms serve.
+fn square_side(shape: &Convolution) -> Option<u64> {
+    let plain = shape.stride == (1, 1) && shape.dilation <= 1 && shape.groups <= 1;
+    (plain && shape.filter_height == shape.filter_width).then_some(shape.filter_height)
 }
 
 /// Bytes of image, filter and output, once each.

@@ -72,3 +72,50 @@ pub fn parameter_server(workers: usize, servers: usize, bytes: f64, alpha: f64, 
     let traffic = parameter_server_traffic(workers, 1, servers, false, bytes);
     2.0 * alpha + 2.0 * (traffic.worker / worker).max(traffic.server / server)
 }
+
+/// Latency and bus bandwidth that NCCL 2.12 assumes of a way (`src/graph/tuning.cc`): microseconds of its start, of a hop
+/// inside a node and of one between nodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NcclHops {
+    /// Of its start.
+    pub base: f64,
+    /// Of a hop inside a node.
+    pub inside: f64,
+    /// Of a hop between nodes.
+    pub between: f64,
+}
+
+/// Trees with the protocols LL, LL128 and Simple over NVLink and network, us.
+pub const NCCL_2_12_TREES: [NcclHops; 3] = [
+    NcclHops { base: 4.4, inside: 0.52, between: 5.0 },
+    NcclHops { base: 4.4, inside: 1.25, between: 8.5 },
+    NcclHops { base: 0.0, inside: 28.0, between: 28.0 },
+];
+
+/// Rings with the protocols LL, LL128 and Simple over NVLink and network, us.
+pub const NCCL_2_12_RINGS: [NcclHops; 3] = [
+    NcclHops { base: 3.6, inside: 0.47, between: 2.7 },
+    NcclHops { base: 10.0, inside: 1.9, between: 4.0 },
+    NcclHops { base: 8.4, inside: 3.4, between: 28.0 },
+];
+
+/// Share of the tree's bandwidth that NCCL counts on.
+const TREE_SHARE: f64 = 0.92;
+
+impl NcclHops {
+    /// Seconds of a double binary tree over `nodes` nodes of `each` ranks: `base + 2 ((R / N - 1) l_in + log2(N) l_out)`, and
+    /// twice the buffer at 0.92 of the bandwidth.
+    pub fn tree_all_reduce(&self, nodes: usize, each: usize, bytes: f64, bandwidth: f64) -> f64 {
+        let climb = each.saturating_sub(1) as f64 * self.inside + (nodes.max(1) as f64).log2() * self.between;
+        (self.base + 2.0 * climb) * 1e-6 + 2.0 * bytes / (bandwidth * TREE_SHARE)
+    }
+
+    /// Seconds of a ring: `2 (R - 1)` steps, of which `2 N` cross nodes, and `2 (R - 1) / R` of the buffer.
+    pub fn ring_all_reduce(&self, nodes: usize, each: usize, bytes: f64, bandwidth: f64) -> f64 {
+        let ranks = nodes * each;
+        let steps = 2 * ranks.saturating_sub(1);
+        let crossing = if nodes > 1 { (2 * nodes).min(steps) } else { 0 };
+        let hops = (steps - crossing) as f64 * self.inside + crossing as f64 * self.between;
+        (self.base + hops) * 1e-6 + steps as f64 / ranks.max(1) as f64 * bytes / bandwidth
+    }
+}

@@ -27,7 +27,7 @@ mod orders;
 mod race;
 mod relax;
 #[cfg(feature = "ilp")]
-mod solver;
+pub(crate) mod solver;
 mod throughput;
 mod watch;
 

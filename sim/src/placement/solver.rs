@@ -9,15 +9,15 @@ use super::error::PlaceError;
 
 /// What HiGHS is told.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) seconds: f64,
-    pub(super) relative_gap: f64,
-    pub(super) seed: u32,
+pub(crate) struct Limits {
+    pub(crate) seconds: f64,
+    pub(crate) relative_gap: f64,
+    pub(crate) seed: u32,
 }
 
 /// How HiGHS ended.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Solved {
+pub(crate) enum Solved {
     /// Values of the best solution, if there is one, and the bound on the objective.
     Ended(Option<Vec<f64>>, f64),
     /// Proven: the model has no solution.
@@ -25,7 +25,7 @@ pub(super) enum Solved {
 }
 
 /// Solves, from `start` (a value for every variable) if there is one.
-pub(super) fn solve(problem: HighsProblem, start: Option<&[f64]>, limits: Limits) -> Result<Solved, PlaceError> {
+pub(crate) fn solve(problem: HighsProblem, start: Option<&[f64]>, limits: Limits) -> Result<Solved, PlaceError> {
     let failed = |what: String| PlaceError::Solver(what);
     let mut model = problem.try_into_inner().map_err(|error| failed(error.to_string()))?;
     model.make_quiet();

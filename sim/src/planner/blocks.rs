@@ -7,6 +7,9 @@ use cutplane_graph::ModelGraph;
 /// Up to this many operators, every operator is a block of its own.
 pub const MAX_BLOCKS: usize = 192;
 
+/// Places to cut that a large model should have at least.
+pub const ENOUGH_CUTS: usize = 48;
+
 /// The operators of a model in topological order, grouped into blocks. A bound that a searcher proves covers all cuts
 /// between blocks; with at most [`MAX_BLOCKS`] operators these are all contiguous cuts there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,17 +20,17 @@ pub struct Blocks {
 
 impl Blocks {
     /// One block an operator for a small model. A larger one is cut only where a single value crosses (the boundaries
-    /// of residual blocks), thinned out evenly to [`MAX_BLOCKS`] if there are more such places.
+    /// of residual blocks), or where such places are few where as few values cross as give [`ENOUGH_CUTS`]; thinned out
+    /// evenly to [`MAX_BLOCKS`] if there are more such places.
     pub fn new(model: &ModelGraph) -> Self {
         let count = model.ops().len();
         if count <= MAX_BLOCKS {
             return Self { bounds: (0..=count).collect() };
         }
         let crossing = crossing_values(model);
-        let mut narrow: Vec<usize> = (1..count).filter(|cut| crossing[*cut] == 1).collect();
-        if narrow.is_empty() {
-            narrow = (1..count).collect();
-        }
+        let widest = crossing.iter().copied().max().unwrap_or(0);
+        let cuts = |most: usize| -> Vec<usize> { (1..count).filter(|cut| crossing[*cut] <= most).collect() };
+        let narrow = (1..=widest).map(cuts).find(|cuts| cuts.len() >= ENOUGH_CUTS).unwrap_or_else(|| cuts(widest));
         let inner = thin(&narrow, MAX_BLOCKS - 1);
         Self { bounds: std::iter::once(0).chain(inner).chain([count]).collect() }
     }
@@ -45,6 +48,13 @@ impl Blocks {
     /// The operator indices of the blocks `first..end`.
     pub fn ops(&self, first: usize, end: usize) -> Range<usize> {
         self.bounds[first]..self.bounds[end]
+    }
+
+    /// The blocks that hold operators of a repeated layer; empty when there is no such layer.
+    pub fn of_layer(&self, model: &ModelGraph, layer: u32) -> Range<usize> {
+        let block_of = self.block_of();
+        let own = model.ops().iter().zip(block_of).filter(|(op, _)| op.layer == Some(layer)).map(|(_, block)| block);
+        own.fold(0..0, |all, block| if all.is_empty() { block..block + 1 } else { all.start..block + 1 })
     }
 
     /// The block of every operator.

@@ -140,7 +140,7 @@ fn best_end(costs: &StepCosts, caps: Caps, at: (usize, usize, usize), onward: &[
     for end in ends(first, position, costs.stages(), costs.blocks) {
         let fits = room[end] >= in_flight && time[end] <= caps.period && tail[end] <= caps.tail;
         let total = time[end].saturating_add(onward[end]);
-        if fits && total < best.0 {
+        if fits && total < best.0 && costs.may_lie(first, end, position, class) {
             best = (total, end);
         }
     }

@@ -39,11 +39,13 @@ pub enum ScheduleKey {
     FillDrain,
 }
 
-impl From<Schedule> for ScheduleKey {
-    fn from(schedule: Schedule) -> Self {
+impl ScheduleKey {
+    /// The key of a schedule; `None` for those that are executed but not searched.
+    pub fn of(schedule: Schedule) -> Option<Self> {
         match schedule {
-            Schedule::OneFOneB => Self::OneFOneB,
-            Schedule::FillDrain => Self::FillDrain,
+            Schedule::OneFOneB => Some(Self::OneFOneB),
+            Schedule::FillDrain => Some(Self::FillDrain),
+            _ => None,
         }
     }
 }
@@ -152,7 +154,8 @@ fn micro_batch_counts(problem: &Problem<'_>, share: u64) -> Vec<u64> {
 
 fn schedules(asked: Option<&[Schedule]>, stages: usize, micro_batches: u64) -> Vec<ScheduleKey> {
     let all = [Schedule::OneFOneB, Schedule::FillDrain];
-    let mut keys: Vec<ScheduleKey> = asked.unwrap_or(&all).iter().map(|schedule| (*schedule).into()).collect();
+    let mut keys: Vec<ScheduleKey> =
+        asked.unwrap_or(&all).iter().filter_map(|schedule| ScheduleKey::of(*schedule)).collect();
     keys.sort_unstable();
     keys.dedup();
     if stages == 1 {

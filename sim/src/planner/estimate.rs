@@ -71,6 +71,26 @@ pub(super) struct StepCosts {
     pub(super) wires: Vec<Vec<Vec<Rc<Vec<Wire>>>>>,
     /// Micro-batches that each position holds at once.
     pub(super) in_flight: Vec<u64>,
+    /// Blocks whose place is fixed.
+    pub(super) pins: Vec<BlockPin>,
+}
+
+/// Blocks whose place is fixed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BlockPin {
+    /// The blocks.
+    pub(super) blocks: std::ops::Range<usize>,
+    /// The class that their stage is on.
+    pub(super) class: usize,
+    /// The position of their stage, where the class's devices have places: there is one class.
+    pub(super) position: Option<usize>,
+}
+
+impl BlockPin {
+    fn allows(&self, first: usize, end: usize, position: usize, class: usize) -> bool {
+        let apart = end <= self.blocks.start || self.blocks.end <= first;
+        apart || (class == self.class && self.position.is_none_or(|pinned| pinned == position))
+    }
 }
 
 /// What sets the period of the pipeline.
@@ -133,9 +153,14 @@ impl StepCosts {
         (limits && ahead < self.configuration.micro_batches).then_some(ahead)
     }
 
-    /// Whether blocks `first..end` fit the memory of a device of `class` as the stage at `position`.
+    /// Whether blocks `first..end` fit the memory of a device of `class` as the stage at `position`, and may lie there.
     pub(super) fn fits(&self, first: usize, end: usize, position: usize, class: usize) -> bool {
-        self.room[class].get(first, end) >= self.in_flight[position]
+        self.room[class].get(first, end) >= self.in_flight[position] && self.may_lie(first, end, position, class)
+    }
+
+    /// Whether no pin keeps blocks `first..end` from the stage at `position` on `class`.
+    pub(super) fn may_lie(&self, first: usize, end: usize, position: usize, class: usize) -> bool {
+        self.pins.iter().all(|pin| pin.allows(first, end, position, class))
     }
 
     /// Wire into the stage at `position`, cut before block `cut`.

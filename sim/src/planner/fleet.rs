@@ -97,6 +97,11 @@ impl<'a> Fleet<'a> {
         &self.classes
     }
 
+    /// The class of a device, if it is usable.
+    pub(super) fn class_of(&self, device: DeviceId) -> Option<usize> {
+        self.class_of.get(&device).copied()
+    }
+
     /// Usable devices.
     pub(super) fn device_count(&self) -> usize {
         self.class_of.len()

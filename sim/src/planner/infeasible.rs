@@ -34,6 +34,10 @@ pub(super) fn infeasible(prices: &Prices<'_>, candidates: &[Candidate]) -> Resul
         let reason = "no class of devices has room for the asked data degree and stages".to_owned();
         return Ok(PlanError::EmptySpace { reason });
     };
+    if shortfall.missing().is_zero() && !prices.problem.limits.layer_pins.is_empty() {
+        let reason = "the pinned layers leave no plan: later layers lie on later stages; drop a pin".to_owned();
+        return Ok(PlanError::EmptySpace { reason });
+    }
     let remedy = remedy(prices, &shortfall)?;
     Ok(PlanError::Infeasible { shortfall: Box::new(shortfall), remedy })
 }

@@ -28,18 +28,21 @@ mod fleet;
 mod ilp;
 mod infeasible;
 pub mod layouts;
+pub mod mapping;
 mod named;
 mod outcome;
 mod prices;
 mod problem;
 mod search;
+pub mod sharding;
 mod split;
 mod tables;
 mod window;
+mod windows;
 
 use crate::cost::CostModel;
 
-pub use blocks::{Blocks, MAX_BLOCKS};
+pub use blocks::{Blocks, ENOUGH_CUTS, MAX_BLOCKS};
 pub use chain_dp::ChainDp;
 pub use configuration::{Configuration, Placement, ScheduleKey};
 pub use error::{PlanError, Shortfall};
@@ -47,7 +50,7 @@ pub use exhaustive::{Exhaustive, MOST_SPLITS};
 #[cfg(feature = "ilp")]
 pub use ilp::Ilp;
 pub use named::named_plan;
-pub use problem::{MAX_MICRO_BATCHES, PlanOutcome, Problem, SearchBudget, SearchProgress, SearchSpace};
+pub use problem::{LayerPin, MAX_MICRO_BATCHES, PlanOutcome, Problem, SearchBudget, SearchProgress, SearchSpace};
 pub use split::{EvenSplit, Greedy};
 
 /// A searcher.

@@ -1,6 +1,6 @@
 //! Plans by name: `single`, `dp2`, `pp2-1f1b-m8`, `dp2-pp2-1f1b-m4`.
 
-use cutplane_plan::{Plan, Schedule};
+use cutplane_plan::Plan;
 
 use super::chain_dp::best_of;
 use super::configuration::{Configuration, Placement, ScheduleKey};
@@ -19,7 +19,7 @@ use crate::cost::CostModel;
 struct PlanName {
     data_degree: usize,
     stages: usize,
-    schedule: Option<Schedule>,
+    schedule: Option<ScheduleKey>,
     vanilla: bool,
     micro_batches: Option<u64>,
     even: bool,
@@ -54,8 +54,8 @@ impl PlanName {
             seen.push(slot);
             match (part, kind) {
                 ("single", _) => single = true,
-                ("1f1b", _) => parsed.schedule = Some(Schedule::OneFOneB),
-                ("gpipe", _) => parsed.schedule = Some(Schedule::FillDrain),
+                ("1f1b", _) => parsed.schedule = Some(ScheduleKey::OneFOneB),
+                ("gpipe", _) => parsed.schedule = Some(ScheduleKey::FillDrain),
                 ("vanilla", _) => parsed.vanilla = true,
                 ("even", _) => parsed.even = true,
                 (_, "dp") => parsed.data_degree = usize::try_from(count()?).map_err(|error| error.to_string())?,
@@ -94,12 +94,12 @@ impl PlanName {
 
     fn configuration(&self, placement: Placement) -> Configuration {
         // Alone, accumulation holds one micro-batch at a time.
-        let default = if self.vanilla { Schedule::FillDrain } else { Schedule::OneFOneB };
+        let default = if self.vanilla { ScheduleKey::FillDrain } else { ScheduleKey::OneFOneB };
         Configuration {
             data_degree: self.data_degree,
             stages: self.stages,
             micro_batches: self.micro_batches.unwrap_or(1),
-            schedule: ScheduleKey::from(self.schedule.unwrap_or(default)),
+            schedule: self.schedule.unwrap_or(default),
             placement,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cutplane_graph::DeviceId;
 use cutplane_plan::{
-    ClusterRef, ModelRef, OpSet, PLAN_FORMAT, PLAN_VERSION, Plan, SearchRecord, Stage, StopReason, Workload,
+    ClusterRef, Execution, ModelRef, OpSet, PLAN_FORMAT, PLAN_VERSION, Plan, SearchRecord, Stage, StopReason, Workload,
 };
 use cutplane_units::{Bytes, Nanos};
 
@@ -98,6 +98,7 @@ pub(super) fn plan(prices: &Prices<'_>, found: &Found, name: &str) -> Plan {
         stages,
         micro_batches: found.configuration.micro_batches,
         schedule: found.configuration.schedule.into(),
+        execution: Execution::default(),
         search: None,
     }
 }

@@ -11,9 +11,9 @@ use cutplane_units::{Bytes, Nanos};
 use super::blocks::Blocks;
 use super::configuration::{Configuration, ScheduleKey};
 use super::error::PlanError;
-use super::estimate::{StepCosts, Wire};
+use super::estimate::{BlockPin, StepCosts, Wire};
 use super::fleet::{Fleet, GroupKey, Lane, LaneKey};
-use super::problem::Problem;
+use super::problem::{LayerPin, Problem};
 use super::tables::{Crossing, Holdings, IntervalWork, Table, Traffic, holdings_table, in_flight_table, work_table};
 use crate::cost::memory::IntervalMemory;
 use crate::cost::stage::OpPrices;
@@ -75,9 +75,11 @@ impl<'a> Prices<'a> {
         if problem.model.loss().is_none() {
             return Err(PlanError::NoLoss { model: problem.model.name().to_owned() });
         }
+        let fleet = Fleet::new(problem)?;
+        check_pins(problem, &fleet)?;
         Ok(Self {
             problem,
-            fleet: Fleet::new(problem)?,
+            fleet,
             blocks: Blocks::new(problem.model),
             cost,
             traffic: Cache::default(),
@@ -92,6 +94,21 @@ impl<'a> Prices<'a> {
             tail: Cache::default(),
             wires: Cache::default(),
         })
+    }
+
+    /// Where a configuration has the pinned layers.
+    fn pins(&self, configuration: &Configuration) -> Vec<BlockPin> {
+        let pin = |pin: &LayerPin| {
+            let blocks = self.blocks.of_layer(self.problem.model, pin.layer);
+            let device = DeviceId::new(pin.device);
+            let class = self.fleet.class_of(device).unwrap_or_default();
+            let alone = self.fleet.classes().len() == 1;
+            let holds = |stage: &usize| self.fleet.group(class, configuration, *stage).contains(&device);
+            // A device that no stage has leaves no position.
+            let position = alone.then(|| (0..configuration.stages).find(holds).unwrap_or(usize::MAX));
+            BlockPin { blocks, class, position }
+        };
+        self.problem.limits.layer_pins.iter().map(pin).collect()
     }
 
     /// Samples in a micro-batch of a configuration.
@@ -290,6 +307,7 @@ impl<'a> Prices<'a> {
             tail: Vec::new(),
             wires: Vec::new(),
             in_flight: (0..configuration.stages).map(|position| configuration.in_flight(position)).collect(),
+            pins: self.pins(&configuration),
             capacities,
         };
         let nothing = Rc::new(Table::filled(self.blocks.len(), 0));
@@ -353,6 +371,21 @@ impl<'a> Prices<'a> {
             Ok((0..model.ops().len()).map(work).collect())
         })
     }
+}
+
+fn check_pins(problem: &Problem<'_>, fleet: &Fleet<'_>) -> Result<(), PlanError> {
+    for LayerPin { layer, device } in &problem.limits.layer_pins {
+        let refuse =
+            |what: String| PlanError::EmptySpace { reason: format!("pin 'layer.{layer}=device:{device}': {what}") };
+        if !problem.model.ops().iter().any(|op| op.layer == Some(*layer)) {
+            let layers = problem.model.layer_count();
+            return Err(refuse(format!("{} has {layers} layers, counted from 0", problem.model.name())));
+        }
+        if fleet.class_of(DeviceId::new(*device)).is_none() {
+            return Err(refuse(format!("the cluster has {} usable devices, counted from 0", fleet.device_count())));
+        }
+    }
+    Ok(())
 }
 
 fn union(a: &[DeviceId], b: &[DeviceId]) -> Vec<DeviceId> {

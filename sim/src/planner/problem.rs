@@ -7,6 +7,7 @@ use cutplane_graph::{DeviceGraph, Dtype, ModelGraph, ModelSource};
 use cutplane_plan::{Optimizer, Plan, Schedule, StopReason};
 use cutplane_units::Nanos;
 
+use super::error::PlanError;
 use crate::cost::memory::MemoryModel;
 
 /// A planning problem: train `model` on `devices`, `global_batch` samples a step.
@@ -41,8 +42,42 @@ pub struct SearchSpace {
     pub stage_counts: Option<Vec<usize>>,
     /// Schedules; by default all.
     pub schedules: Option<Vec<Schedule>>,
+    /// Layers whose device is fixed.
+    pub layer_pins: Vec<LayerPin>,
     /// Name of the plan; by default made from the chosen configuration, such as `dp2-pp2-1f1b-m4`.
     pub name: Option<String>,
+}
+
+/// A layer that must lie on a device, in every replica's stage that the device belongs to. Where devices are of several
+/// classes, any device of the same class will do: they are counted, not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LayerPin {
+    /// Number of the repeated layer, from 0.
+    pub layer: u32,
+    /// Place of the device in the cluster, from 0.
+    pub device: usize,
+}
+
+impl LayerPin {
+    /// Reads `layer.3=device:1`.
+    ///
+    /// ```
+    /// use cutplane_sim::planner::LayerPin;
+    /// assert_eq!(LayerPin::parse("layer.3=device:1")?, LayerPin { layer: 3, device: 1 });
+    /// assert!(LayerPin::parse("layer.x=device:1").is_err());
+    /// # Ok::<(), cutplane_sim::planner::PlanError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PlanError::EmptySpace`], with what to write.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let (layer, device) =
+            text.strip_prefix("layer.").and_then(|rest| rest.split_once("=device:")).unwrap_or_default();
+        match (layer.parse(), device.parse()) {
+            (Ok(layer), Ok(device)) => Ok(Self { layer, device }),
+            _ => Err(PlanError::EmptySpace { reason: format!("pin '{text}' is not read: write layer.3=device:1") }),
+        }
+    }
 }
 
 /// Largest number of micro-batches that a search tries by itself.

@@ -296,34 +296,40 @@ pub(super) fn holdings_table<E>(
     let span: Vec<(usize, usize)> = (0..model.params().len())
         .map(|param| (users(param).min().unwrap_or(0), users(param).max().unwrap_or(0)))
         .collect();
-    let mut used: Vec<Vec<usize>> = vec![Vec::new(); blocks.len()];
+    let (mut used, mut last_used) = (vec![Vec::new(); blocks.len()], vec![Vec::new(); blocks.len()]);
     for op in model.op_ids() {
         used[block_of[op.index()]].extend(model.op(op).params.iter().map(|param: &ParamId| param.index()));
     }
+    for (param, (_, latest)) in span.iter().enumerate() {
+        last_used[*latest].push(param);
+    }
+    let bytes = |param: usize| model.params()[param].bytes();
     let mut table = Table::filled(blocks.len(), Holdings::default());
+    // The start for which a parameter was last counted, plus one.
+    let mut counted = vec![0; span.len()];
     for first in 0..blocks.len() {
-        let mut held: Vec<usize> = Vec::new();
-        let mut elements: Vec<u64> = Vec::new();
-        for end in first + 1..=blocks.len() {
-            for param in &used[end - 1] {
-                if !held.contains(param) {
-                    held.push(*param);
-                    elements.push(model.params()[*param].elements());
+        let (mut holdings, mut elements) = (Holdings::default(), Vec::new());
+        for block in first..blocks.len() {
+            for param in &used[block] {
+                if std::mem::replace(&mut counted[*param], first + 1) == first + 1 {
+                    continue;
                 }
+                elements.push(model.params()[*param].elements());
+                let (earliest, latest) = span[*param];
+                let held = match () {
+                    () if earliest < first => &mut holdings.with_earlier,
+                    () if latest > block => &mut holdings.with_later,
+                    () => &mut holdings.own,
+                };
+                *held += bytes(*param);
             }
-            let mut holdings = Holdings::default();
-            for param in &held {
-                let (bytes, (earliest, latest)) = (model.params()[*param].bytes(), span[*param]);
-                if earliest < first {
-                    holdings.with_earlier += bytes;
-                } else if latest >= end {
-                    holdings.with_later += bytes;
-                } else {
-                    holdings.own += bytes;
-                }
+            // Nobody behind this block holds them any more.
+            for param in last_used[block].iter().filter(|param| (first..block).contains(&span[**param].0)) {
+                holdings.with_later = holdings.with_later - bytes(*param);
+                holdings.own += bytes(*param);
             }
-            table.set(first, end, holdings);
-            visit(first, end, &elements)?;
+            table.set(first, block + 1, holdings);
+            visit(first, block + 1, &elements)?;
         }
     }
     Ok(table)

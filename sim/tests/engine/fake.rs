@@ -7,8 +7,8 @@ use cutplane_graph::{
     ModelGraph, ModelGraphBuilder, ModelSource, NodeKind, NodeSpec, OpId, OpKind, Overrides, Pass, Route, TensorType,
 };
 use cutplane_plan::{
-    Action, ClusterRef, Direction, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program, Rank,
-    Schedule, Stage, Workload, lower, verify,
+    Action, ClusterRef, Direction, Execution, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program,
+    Rank, Schedule, Stage, Workload, lower, verify,
 };
 use cutplane_record::{Span, Timeline};
 use cutplane_sim::cost::memory::MemoryModel;
@@ -189,6 +189,7 @@ pub(crate) fn plan(
         stages: (0..stages).map(stage).collect(),
         micro_batches,
         schedule,
+        execution: Execution::default(),
         search: None,
     }
 }

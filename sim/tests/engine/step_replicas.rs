@@ -84,7 +84,7 @@ impl<'a> Cluster<'a> {
         let devices = 0..program.devices.len();
         let tasks = devices.clone().map(|device| tasks(program, device)).collect();
         let mut cluster =
-            Self { program, tasks, ranks: HashMap::new(), arrived: HashMap::new(), gathered: HashMap::new(), late };
+            Self { program, tasks, ranks: HashMap::new(), arrived: HashMap::new(), gathered: HashMap::new() };
         let all: Vec<Rank> = devices
             .flat_map(|d| (0..program.replicas).flat_map(move |r| (0..program.ranks_in_step).map(move |g| (d, r, g))))
             .collect();

@@ -1,8 +1,9 @@
 //! Values that can be computed by hand or that the literature prints.
 
 use cutplane_sim::network::closed_form::{
-    chain_broadcast, double_tree_all_reduce, halving_doubling, hierarchical_all_reduce, parameter_server,
-    parameter_server_traffic, recursive_doubling, ring_all_reduce, ring_half,
+    NCCL_2_12_RINGS, NCCL_2_12_TREES, chain_broadcast, double_tree_all_reduce, halving_doubling,
+    hierarchical_all_reduce, parameter_server, parameter_server_traffic, recursive_doubling, ring_all_reduce,
+    ring_half,
 };
 use cutplane_sim::network::topology::{Channel, split_over_channels};
 use cutplane_sim::network::traffic::{
@@ -103,4 +104,29 @@ fn a_hybrid_split_ends_on_both_channels_at_once() {
     assert!(near(split.bytes[0] / nvlink.bandwidth, split.bytes[1] / pcie.bandwidth + pcie.latency, 1e-12));
     // A message that is through before the slow channel is up leaves it out.
     assert_eq!(split_over_channels(1e6, &[pcie, nvlink]).bytes, [0.0, 1e6]);
+}
+
+#[test]
+fn nccl_2_12_starts_and_hops() {
+    let [ll, ll128, simple] = NCCL_2_12_TREES;
+    // 4 nodes of 8: base + 2 (7 inside + log2(4) between).
+    assert!(near(ll.tree_all_reduce(4, 8, 0.0, 1.0), (4.4 + 2.0 * (7.0 * 0.52 + 2.0 * 5.0)) * 1e-6, 1e-12));
+    assert!(near(ll128.tree_all_reduce(4, 8, 0.0, 1.0), (4.4 + 2.0 * (7.0 * 1.25 + 2.0 * 8.5)) * 1e-6, 1e-12));
+    // A tree sends the buffer up and down, at 0.92 of the bandwidth.
+    let large = simple.tree_all_reduce(4, 8, 1e9, 10e9) - simple.tree_all_reduce(4, 8, 0.0, 10e9);
+    assert!(near(large, 2.0 * 0.1 / 0.92, 1e-12));
+    let [ring, ..] = NCCL_2_12_RINGS;
+    assert!(near(ring.ring_all_reduce(1, 8, 0.0, 1.0), (3.6 + 14.0 * 0.47) * 1e-6, 1e-12));
+    assert!(near(ring.ring_all_reduce(4, 8, 0.0, 1.0), (3.6 + 54.0 * 0.47 + 8.0 * 2.7) * 1e-6, 1e-12));
+    // Small messages over many nodes take the tree, large ones the ring.
+    let wins = |bytes| ll.tree_all_reduce(64, 8, bytes, 10e9) < ring.ring_all_reduce(64, 8, bytes, 10e9);
+    assert!(wins(1e3) && !wins(1e9));
+}
+
+#[test]
+fn zero_moves_two_or_three_copies_of_the_weights() {
+    // Stages 0 to 2: reduce-scatter and all-gather, 2 P; stage 3 gathers in the backward pass again, 3 P.
+    let unsharded = zero_plus_plus_volumes(ZeroPlusPlus::default());
+    assert_eq!(unsharded.iter().sum::<f64>(), 3.0);
+    assert!(near(2.0 * ring_half(64, 1e9, 0.0, 1e9), 2.0 * 63.0 / 64.0, 1e-12));
 }

@@ -77,6 +77,36 @@ fn no_time_still_gives_a_placement_and_says_so() {
     }
 }
 
+/// Twenty chains side by side have 4^20 ideals: no lattice is built, and the orders are what is left.
+#[test]
+fn a_huge_lattice_falls_back_on_orders() {
+    let (chains, length) = (20, 3);
+    let node = |id: i64| PlacementNode {
+        id,
+        on_accelerator: true,
+        cpu_time: 30.0,
+        accelerator_time: 1.0 + (id % 3) as f64,
+        transfer_time: 0.1,
+        size: 1.0,
+        backward: false,
+        color: None,
+    };
+    let edges: Vec<(i64, i64)> =
+        (0..chains * length).filter(|id| id % length + 1 < length).map(|id| (id, id + 1)).collect();
+    let devices = PlacementDevices { accelerators: 4, cpus: 0, accelerator_memory: 30.0 };
+    let problem = PlacementProblem::new(devices, (0..chains * length).map(node).collect(), &edges).expect("valid");
+    let options = PlaceOptions { contiguous: true, time_limit: Duration::from_secs(2), ..PlaceOptions::default() };
+    let placed = place(&problem, &options).expect("a placement");
+    assert!(placed.evaluation.contiguous && placed.bound <= placed.objective, "{placed:?}");
+    // 20 times 1 + 2 + 3 over 4 devices: whole chains need no transfers.
+    assert!((30.0..=31.0).contains(&placed.objective) && placed.bound >= 30.0 - 1e-9, "{placed:?}");
+    assert_ne!(placed.searcher, "ideal-dp");
+    // What fits on no order is not called infeasible without a proof.
+    let tight = PlacementDevices { accelerators: 2, cpus: 0, accelerator_memory: 29.0 };
+    let problem = PlacementProblem::new(tight, problem.nodes().to_vec(), &edges).expect("valid");
+    assert!(matches!(place(&problem, &options), Err(PlaceError::Infeasible { .. })), "60 bytes on 58 are too many");
+}
+
 #[test]
 fn wrong_assignments_are_named() {
     let devices = PlacementDevices { accelerators: 1, cpus: 1, accelerator_memory: 10.0 };

@@ -9,7 +9,7 @@ use cutplane_sim::network::Fabric;
 use cutplane_sim::planner::layouts::{LayoutProblem, Objective, Pins};
 
 pub(crate) struct Setting {
-    graph: ModelGraph,
+    pub(crate) graph: ModelGraph,
     pub(crate) model: FoldedModel,
     pub(crate) gpu: GpuModel,
     pub(crate) fabric: Fabric,

@@ -11,7 +11,7 @@ use cutplane_graph::{
 use cutplane_plan::{Optimizer, Plan, Schedule, lower, verify};
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::cost::{Contention, CostError, CostModel, WorkTime};
-use cutplane_sim::planner::{Problem, SearchSpace};
+use cutplane_sim::planner::{LayerPin, Problem, SearchSpace};
 use cutplane_units::{Bytes, Nanos};
 
 /// Random numbers from a seed (SplitMix64; Steele, Lea and Flood 2014).
@@ -191,8 +191,10 @@ pub fn equal_layers(layers: usize) -> ModelGraph {
     let mut x = builder.input("x", InputRole::Features, TensorType::batched(&[8], Dtype::F32)).expect("fresh");
     let targets = builder.input("y", InputRole::NextTokens, TensorType::batched(&[], Dtype::I32)).expect("fresh");
     for layer in 0..layers {
+        builder.layer(Some(layer as u32));
         x = builder.op(&format!("layer{layer}"), OpKind::linear(8, 8), &[x]).expect("fits");
     }
+    builder.layer(None);
     let loss = builder.op("loss", OpKind::CrossEntropy { classes: 8, counted: 1 }, &[x, targets]).expect("fits");
     builder.loss(loss).build().expect("sound")
 }
@@ -206,6 +208,7 @@ pub fn random_model(random: &mut Random, operators: usize) -> ModelGraph {
     let tied = random.chance(30);
     for index in 0..operators - 1 {
         let name = format!("op{index}");
+        builder.layer(Some(index as u32 / 2));
         x = match random.below(4) {
             0 => builder.op(&name, OpKind::Activation { function: ActivationKind::Gelu }, &[x]),
             1 => {
@@ -218,6 +221,7 @@ pub fn random_model(random: &mut Random, operators: usize) -> ModelGraph {
         .expect("fits");
         past.push(x);
     }
+    builder.layer(None);
     let loss = builder.op("loss", OpKind::CrossEntropy { classes: 8, counted: 1 }, &[x, targets]).expect("fits");
     builder.loss(loss).build().expect("sound")
 }
@@ -302,7 +306,13 @@ impl Instance {
         let cut = random.chance(60) && models.len() > 1;
         let stage_counts = cut.then(|| vec![2, models.len()]);
         let schedules = random.chance(30).then(|| vec![random.pick(&SCHEDULES)]);
-        let limits = SearchSpace { stage_counts, schedules, ..SearchSpace::default() };
+        let layers = model.ops().iter().filter_map(|op| op.layer).max();
+        let layer_pins = layers.filter(|_| random.chance(15)).map(|most| LayerPin {
+            layer: random.below(u64::from(most) + 1) as u32,
+            device: random.below(models.len() as u64) as usize,
+        });
+        let layer_pins = layer_pins.into_iter().collect();
+        let limits = SearchSpace { stage_counts, schedules, layer_pins, ..SearchSpace::default() };
         Self { model, devices: cluster(&models), cost, global_batch, limits }
     }
 

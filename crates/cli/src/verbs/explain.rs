@@ -9,7 +9,7 @@ use cutplane_plan::{Plan, read_plan};
 use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, Sensitivity, sensitivities};
 use serde_json::{Value, json};
 
-use crate::layouts::{self, Question};
+use crate::layouts::{self, Question, mixed};
 use crate::{output, progress};
 
 /// Says what binds, what the runner-up would have cost, and the price of each alternative.
@@ -39,6 +39,14 @@ impl Explain {
         );
         anyhow::ensure!((0.0..1.0).contains(&self.gap), "--gap must be a fraction from 0 up to 1");
         let text = std::fs::read_to_string(&self.plan).with_context(|| self.plan.display().to_string())?;
+        if mixed::is_mixed_plan(&text) {
+            let outcome = mixed::parse(&text, &self.plan)?;
+            if self.json {
+                return output::print_json(&outcome);
+            }
+            print!("{}", mixed::lines(&outcome));
+            return Ok(());
+        }
         if layouts::is_layout(&text) { self.layout(&text) } else { self.runnable(&self.plan) }
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod diff;
 #[cfg(feature = "runtime")]
 pub(crate) mod doctor;
+pub(crate) mod experiments;
 pub(crate) mod explain;
 #[cfg(feature = "runtime")]
 pub(crate) mod gpu_check;
@@ -18,4 +19,6 @@ pub(crate) mod profile;
 #[cfg(feature = "runtime")]
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod shard;
 pub(crate) mod simulate;
+pub(crate) mod sweep;

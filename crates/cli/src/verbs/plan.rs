@@ -16,6 +16,7 @@ use cutplane_sim::planner::{
 use serde_json::json;
 
 use crate::context::{self, ModelArgs, WorkArgs};
+use crate::layouts::mixed::{self, MixedQuestion, is_mixed};
 use crate::layouts::{self, LayoutArgs, Question};
 use crate::pricing::{self, Pricing};
 use crate::verbs::models::grouped;
@@ -67,7 +68,7 @@ pub(crate) enum Space {
     Auto,
     /// Data x pipeline plans, which are simulated and run instruction by instruction.
     Runnable,
-    /// Every parallel axis, sharding, recomputation: closed-form prices, any number of equal accelerators.
+    /// Every parallel axis, sharding, recomputation: closed-form prices, any number of accelerators, equal or of a few kinds.
     Layouts,
 }
 
@@ -82,6 +83,7 @@ const MOST_RUNNABLE: usize = 16;
   cutplane plan gpt2 --devices dgx-a100:2 --batch 128 --out p.json
   cutplane plan gpt3-175b --cluster dgx-a100:128 --batch 1536 --pin recompute=none --top-k 3
   cutplane plan llama-2-70b --cluster dgx-h100:16 --batch 1024 --objective devices
+  cutplane plan gpt2-xl --cluster p3.16xlarge:2+p2.16xlarge:2 --batch 128 --objective dollars
   cutplane plan my/config.json --devices my-cluster.toml --batch 32
   cutplane plan gpt-mini --devices cpu:2 --batch 16              plan for this machine's cores, from its profile")]
 pub(crate) struct Plan {
@@ -128,11 +130,11 @@ impl Plan {
         let (source, model) = self.model.load()?;
         let devices = context::devices(&self.devices)?;
         if self.wants_layout(&devices) {
-            return self.layout(source);
+            return if is_mixed(&devices) { self.mixed(&source, &devices) } else { self.layout(source) };
         }
         anyhow::ensure!(
             !self.layouts.is_meant(),
-            "--objective, --pin, --top-k, --pareto, --stack, --attention and --dollars-per-hour go with --space layouts"
+            "--objective, --pin, --top-k, --pareto, --stack, --attention, --fp8 and --dollars-per-hour go with --space layouts"
         );
         if let Some(path) = &self.out {
             output::prepare_file(path)?;
@@ -146,7 +148,7 @@ impl Plan {
             global_batch: self.work.batch,
             optimizer: self.work.optimizer,
             precision: self.precision.unwrap_or(Dtype::F32),
-            limits: SearchSpace::default(),
+            limits: SearchSpace { layer_pins: self.layouts.layer_pins()?, ..SearchSpace::default() },
         };
         let outcome = search(&problem, &pricing, self.planner, self.time_limit, self.gap, self.seed)?;
         let timeline = predict(&outcome.plan, &model, &devices, &pricing)?;
@@ -189,7 +191,8 @@ impl Plan {
             return self.front(&question, limit);
         }
         let outcome = question.search(limit, self.gap, self.layouts.top_k())?;
-        let plan = LayoutPlan::new(question.asked.clone(), &question.problem(), &outcome);
+        let mapping = question.mapping(&outcome.chosen().layout)?;
+        let plan = LayoutPlan { mapping, ..LayoutPlan::new(question.asked.clone(), &question.problem(), &outcome) };
         if let Some(path) = &self.out {
             layouts::write(path, &plan)?;
         }
@@ -203,6 +206,29 @@ impl Plan {
         match &self.out {
             Some(path) => println!("saved    {}   next: cutplane explain {0}", path.display()),
             None => println!("next     --out plan.json, then cutplane explain plan.json"),
+        }
+        Ok(())
+    }
+
+    /// Searches plans over unlike devices.
+    fn mixed(&self, source: &ModelSource, devices: &DeviceGraph) -> Result<()> {
+        check_limits(self.time_limit, self.gap)?;
+        if let Some(path) = &self.out {
+            output::prepare_file(path)?;
+        }
+        let work = (self.work.batch, self.work.optimizer, self.precision);
+        let question = MixedQuestion::new(&self.layouts, (source, &self.devices), devices, work)?;
+        let limit = Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX);
+        let outcome = question.search(limit, self.gap)?;
+        if let Some(path) = &self.out {
+            mixed::write(path, &outcome)?;
+        }
+        if self.json {
+            return output::print_json(&outcome);
+        }
+        print!("{}", question.report(&outcome));
+        if let Some(path) = &self.out {
+            println!("saved    {}   next: cutplane explain {0}", path.display());
         }
         Ok(())
     }

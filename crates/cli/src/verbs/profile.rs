@@ -74,6 +74,9 @@ fn summary(profile: &DeviceProfile) -> String {
             "{busy} busy ranks              compute x{compute:.2}, memory x{memory:.2} slower than one alone\n"
         );
     }
+    for note in &profile.notes {
+        text += &format!("note     {note}\n");
+    }
     if let Some(point) = profile.all_reduce.iter().max_by_key(|point| (point.bytes, point.ranks)) {
         let rate = point.bytes as f64 / point.time_ns;
         text += &format!(

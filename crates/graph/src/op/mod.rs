@@ -4,6 +4,7 @@
 mod activation;
 mod attention;
 mod convolution;
+mod exchange;
 mod fixed;
 mod linear;
 mod loss;
@@ -26,6 +27,7 @@ use crate::tensor::TensorType;
 pub use activation::ActivationKind;
 pub use attention::{AdditiveAttention, Attention, AttentionInput, AttentionKernel};
 pub use convolution::{Convolution, Pool, PoolKind, Upsample, Window};
+pub use exchange::Exchange;
 pub use fixed::Fixed;
 pub use linear::{MatMul, PrependTokens};
 pub use loss::MeanSquaredError;
@@ -218,6 +220,8 @@ pub enum OpKind {
     },
     /// Mean squared error.
     MeanSquaredError(MeanSquaredError),
+    /// A change of layout between the ranks of a tensor axis; in no model.
+    Exchange(Exchange),
 }
 
 /// The target value that a loss leaves out, as in PyTorch and Hugging Face.
@@ -303,6 +307,7 @@ impl OpKind {
             Self::Pad(kind) => ask(kind),
             Self::Reduce(kind) => ask(kind),
             Self::MeanSquaredError(kind) => ask(kind),
+            Self::Exchange(kind) => ask(kind),
         }
     }
 

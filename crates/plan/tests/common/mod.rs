@@ -10,8 +10,8 @@ use cutplane_graph::{
     ModelGraphBuilder, ModelSource, NodeKind, NodeSpec, OpKind, Overrides, TensorType, WeightLayout,
 };
 use cutplane_plan::{
-    Action, ClusterRef, Instruction, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program, RankProgram,
-    Schedule, Stage, Workload,
+    Action, ClusterRef, Execution, Instruction, ModelRef, OpSet, Optimizer, PLAN_FORMAT, PLAN_VERSION, Plan, Program,
+    RankProgram, Schedule, Stage, Workload,
 };
 
 /// Operators `embed`, `mid`, `head`, `loss` over 4 tokens of 10 kinds, width 8; the head shares the embedding if `tied`.
@@ -91,6 +91,7 @@ pub(crate) fn plan(
         stages: stages.iter().enumerate().map(stage).collect(),
         micro_batches,
         schedule,
+        execution: Execution::default(),
         search: None,
     }
 }
@@ -107,7 +108,14 @@ fn line(program: &Program, instruction: &Instruction) -> String {
         Action::Recv { message } => format!("recv {}", message.0),
         Action::AllReduce { group } => format!("all-reduce {}", group.0),
         Action::OptimizerStep => "step".to_owned(),
-        other => panic!("{other:?}"),
+        Action::Recompute { micro_batch, segment } => format!("again {micro_batch} of {segment}"),
+        Action::BackwardInput { micro_batch, .. } => format!("I{micro_batch}"),
+        Action::BackwardWeight { micro_batch, .. } => format!("W{micro_batch}"),
+        Action::Release { group } => format!("release {}", group.0),
+        Action::Exchange { micro_batch, direction, .. } => {
+            format!("{} {direction:?} {micro_batch}", instruction.action.label())
+        }
+        other => format!("{} {}", other.label(), other.collective().unwrap().0),
     };
     let needs: Vec<String> = instruction.depends_on.iter().map(ToString::to_string).collect();
     let arrow = if needs.is_empty() { "" } else { " <- " };

@@ -15,6 +15,8 @@ pub(crate) enum Swatch {
     Hatched(RGBAColor, RGBAColor),
     /// A dot.
     Dot(RGBAColor),
+    /// A ring.
+    Ring(RGBAColor),
     /// A star.
     Star(RGBAColor),
     /// A line of some width.
@@ -39,6 +41,10 @@ impl Swatch {
             Self::Box(color) => canvas.fill(&area, color),
             Self::Hatched(ground, lines) => hatched_box(canvas, &area, ground, lines),
             Self::Dot(color) => canvas.disc((x + 7.0, y), 5.0, color),
+            Self::Ring(color) => {
+                canvas.disc((x + 7.0, y), 6.0, color)?;
+                canvas.disc((x + 7.0, y), 3.6, super::style::PAPER)
+            }
             Self::Star(color) => canvas.star((x + 7.0, y), 8.0, color),
             Self::Line(color, width) => canvas.line(&[(x, y), (x + 24.0, y)], color, width),
             Self::Dashes(color) => canvas.dashes((x, y), (x + 24.0, y), color, 1.5, (5.0, 3.5)),

@@ -95,9 +95,12 @@ impl Activity {
         match action {
             Action::Load { .. } => Self::Load,
             Action::Forward { .. } => Self::Forward,
-            Action::Backward { .. } => Self::Backward,
+            Action::Backward { .. }
+            | Action::BackwardInput { .. }
+            | Action::BackwardWeight { .. }
+            | Action::Recompute { .. } => Self::Backward,
             Action::Send { .. } | Action::Recv { .. } => Self::PointToPoint,
-            Action::AllReduce { .. } => Self::AllReduce,
+            action if action.collective().is_some() => Self::AllReduce,
             _ => Self::Optimizer,
         }
     }

@@ -123,6 +123,9 @@ const MODERN: Engine = Engine {
     ..FASTER_TRANSFORMER
 };
 
+/// Software that nobody here has seen: as the others of its time, with twice their spread.
+const UNKNOWN: Engine = Engine { name: "unknown engine, taken as one with fused attention", spread: 2.2, ..MODERN };
+
 const TENSORFLOW: Engine = Engine {
     name: "TensorFlow with XLA",
     step_us: 821.0,
@@ -180,6 +183,22 @@ fn of_family(row: &Row, kind: TransformerKind) -> Result<&'static Engine, Skip> 
         | Family::TextGenerationInference => &MODERN,
         Family::TensorFlow1 | Family::TensorFlow2 | Family::Jax => &TENSORFLOW,
         Family::Pytorch | Family::DeepSpeed | Family::PytorchFsdp | Family::Paddle | Family::OneFlow => &TORCHSCRIPT,
+        Family::Other | Family::Unstated => of_name(&row.framework)?,
         _ => return Err(Skip::new("unknown-engine", format!("'{}'", row.framework))),
     })
+}
+
+/// Engines without a family of their own.
+fn of_name(framework: &str) -> Result<&'static Engine, Skip> {
+    let lower = framework.trim().to_ascii_lowercase();
+    match () {
+        () if ["hf", "eager"].contains(&lower.as_str()) => Ok(&TORCHSCRIPT),
+        () if lower == "tf" => Ok(&TENSORFLOW),
+        () if says(&lower, &["nim", "lightllm", "mlc", "onnx", "gpt-fast"]) => Ok(&MODERN),
+        // Weights from disk or host, weights in four bits, or a load of its own: none is a batch on a device.
+        () if says(&lower, &["flexgen", "exllama", "openvino", "mlperf", "orca"]) => {
+            Err(Skip::new("unknown-engine", format!("'{framework}'")))
+        }
+        () => Ok(&UNKNOWN),
+    }
 }

@@ -41,8 +41,12 @@ impl Predictor for InferencePredictor<'_> {
         let gpu = self.profile.gpu(device);
         let machine = Machine::new(&request, &gpu, &fabric.fabric)?;
         let mut prediction = answer(&metric, &machine)?;
-        if let Some(memory) = memory::predicted_gib(&machine) {
-            prediction = prediction.with_memory(memory, device.memory_gib);
+        match memory::predicted_gib(&machine) {
+            Some(memory) => prediction = prediction.with_memory(memory, device.memory_gib),
+            None if metric.is_memory() => {
+                return Err(Skip::new("unsupported-memory", "an engine that takes what memory it can get"));
+            }
+            None => {}
         }
         explain(&mut prediction, &request, &gpu);
         prediction.trace.extend(request.trace.iter().chain(&request.model.trace).chain(&fabric.trace).cloned());
@@ -59,16 +63,11 @@ fn answer(metric: &Metric, machine: &Machine<'_>) -> Result<RowPrediction, Skip>
     let mut prediction = match metric.quantity {
         Quantity::Latency { part, statistic } => of_time(times.part(part, statistic)?),
         Quantity::Throughput { item, per } => {
-            let amount = request.batch as f64
-                * match item {
-                    Item::OutputToken => request.output as f64,
-                    Item::Token => (request.input + request.output) as f64,
-                    Item::Sample | Item::Request => 1.0,
-                };
+            let (each, time) = times.counted(item, request);
+            let amount = request.batch as f64 * each as f64;
             let devices = if per == Per::Device { (request.tp * request.pp) as f64 } else { 1.0 };
-            let whole = times.whole();
             let rate = |seconds: f64| metric.in_unit(amount / devices / seconds);
-            RowPrediction::new(rate(whole.seconds), rate(whole.high), rate(whole.low))
+            RowPrediction::new(rate(time.seconds), rate(time.high), rate(time.low))
         }
         Quantity::Memory { .. } => RowPrediction::default(),
         _ => return Err(Skip::new("unsupported-metric", "not a metric of requests")),
@@ -114,6 +113,18 @@ impl Times {
             .sum();
         let tokens = if steps == 0 { Predicted::ZERO } else { points * (steps as f64 / POINTS as f64) };
         Self { prompts: widened(prompts), first_prompt: widened(prompt(1)), tokens: widened(tokens), steps }
+    }
+
+    /// Items of a request, and the time that they are counted over. An encoder generates nothing: its tokens are those that it
+    /// reads.
+    fn counted(&self, item: Item, request: &Request) -> (u64, Predicted) {
+        match item {
+            Item::Sample | Item::Request => (1, self.whole()),
+            Item::PromptToken => (request.input, self.prompts),
+            Item::DecodedToken if self.steps > 0 => (self.steps, self.tokens),
+            Item::OutputToken | Item::DecodedToken if request.output > 0 => (request.output, self.whole()),
+            Item::Token | Item::OutputToken | Item::DecodedToken => (request.input + request.output, self.whole()),
+        }
     }
 
     fn whole(&self) -> Predicted {

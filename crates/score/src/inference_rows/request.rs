@@ -30,6 +30,10 @@ pub(super) struct Request {
     pub(super) trace: Vec<TraceEntry>,
 }
 
+/// What engines serve where a row does not say.
+const HALF: parse::Precision =
+    parse::Precision { products: parse::Products::F16, autocast: false, pure: false, compiled: false };
+
 impl Request {
     pub(super) fn of(row: &Row) -> Result<Self, Skip> {
         let missing = |reason, column: &str| Skip::new(reason, format!("column '{column}' is empty"));
@@ -39,7 +43,11 @@ impl Request {
             return Err(Skip::new("unsupported-model", format!("inference of encoder-decoders: '{}'", row.model)));
         }
         let (engine, mut trace) = engine(row, model.kind)?;
-        let precision = parse::precision(&row.precision)?.ok_or_else(|| missing("missing-precision", "precision"))?;
+        let precision = parse::precision(&row.precision)?.unwrap_or_else(|| {
+            let assumed = "f16".to_owned();
+            trace.push(TraceEntry { name: "precision".into(), value: assumed, origin: Origin::Assumed });
+            HALF
+        });
         let input = row.input_len.or(row.seq_len).ok_or_else(|| missing("missing-input-length", "input_len"))?;
         let encoder = model.kind == TransformerKind::Encoder;
         let output = match (encoder, row.output_len.or_else(|| number_after(&row.notes, &["output_tokens="]))) {

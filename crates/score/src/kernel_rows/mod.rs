@@ -3,6 +3,7 @@
 mod deepbench;
 mod fields;
 mod layer;
+mod plain;
 
 use cutplane_sim::kernel::{GpuModel, Kernel, KernelClass, Precision};
 use cutplane_sim::prediction::{self, Predicted};
@@ -111,9 +112,13 @@ impl KernelRow {
     /// [`Skip`] for operations, precisions and units that are not known and for shapes that the row does not tell.
     pub fn read(question: &KernelQuestion<'_>) -> Result<Self, Skip> {
         let (kernels, asked) = match question.op {
-            op if op == "gemm" || op.starts_with("rnn ") || op.starts_with("conv ") => deepbench::read(question)?,
+            op if op.starts_with("rnn ") || op.starts_with("conv ") => deepbench::read(question)?,
             op if op.starts_with("gemm ") => product_of_op(question, op)?,
-            _ => (layer::read(question)?, time_asked(question)?),
+            op => match plain::read(question) {
+                Some(read) => read?,
+                None if op == "gemm" => deepbench::read(question)?,
+                None => (layer::read(question)?, time_asked(question)?),
+            },
         };
         Ok(Self { kernels, precision: precision_of(question.precision)?, asked })
     }

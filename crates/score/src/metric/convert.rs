@@ -63,7 +63,7 @@ impl Metric {
                     Item::Token => {
                         facts.samples * facts.tokens_per_sample.ok_or_else(|| missing("tokens of a sample"))?
                     }
-                    Item::OutputToken | Item::Request => {
+                    Item::OutputToken | Item::PromptToken | Item::DecodedToken | Item::Request => {
                         return Err(Skip::new("unsupported-metric", "requests in a training step"));
                     }
                 };

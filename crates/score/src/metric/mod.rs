@@ -33,8 +33,12 @@ pub enum Per {
 pub enum Item {
     /// Tokens; in inference, input and output together.
     Token,
-    /// Tokens that a model generates.
+    /// Tokens that a model generates, over the whole time of their requests.
     OutputToken,
+    /// Tokens of prompts, over the time up to the first token.
+    PromptToken,
+    /// Tokens that a model generates, over the time after the first.
+    DecodedToken,
     /// Samples: images, sequences, sentences.
     Sample,
     /// Requests to a server.

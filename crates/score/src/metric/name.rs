@@ -13,7 +13,10 @@ pub(super) fn quantity(name: &str, dimension: Dimension, workload: Workload) -> 
         (_, Workload::Other) => Err(Skip::new("unknown-workload", format!("metric '{name}'"))),
         (Dimension::Share, _) => utilisation(name),
         (Dimension::Time, Workload::Kernel) => Ok(Quantity::KernelTime),
-        (Dimension::Time, Workload::Collective) => Ok(Quantity::CollectiveTime),
+        (Dimension::Time, Workload::Collective) if says(name, &["time", "latency", "duration"]) => {
+            Ok(Quantity::CollectiveTime)
+        }
+        (Dimension::Time, Workload::Collective) => Err(Skip::new("unknown-metric", format!("'{}'", name.trim()))),
         (Dimension::Time, Workload::Training) => step_time(name),
         (Dimension::Time, Workload::Inference) => Ok(latency(name)),
         (Dimension::Flops { .. }, Workload::Kernel) => Ok(Quantity::KernelFlops),
@@ -75,9 +78,30 @@ fn count(name: &str) -> FlopCount {
     }
 }
 
+/// Parts of a step and what stands beside it, which have no prediction of their own.
+const PARTS_OF_A_STEP: &[&str] = &[
+    "optimizer",
+    "data load",
+    "dataload",
+    "communication",
+    "all-reduce",
+    "allreduce",
+    "checkpoint save",
+    "start-up",
+    "startup",
+    "compil",
+    "bubble",
+];
+
 fn step_time(name: &str) -> Result<Quantity, Skip> {
     if says(name, &["end-to-end", "epoch", "time to train", "time-to-train", "to accuracy", "both phases", "wall"]) {
         return Err(unsupported(name, "a whole training run"));
+    }
+    if says(name, &["per 100 ", "per 1000 ", "per 10 ", "per 50 ", "1000 iterations", "100 iterations"]) {
+        return Err(unsupported(name, "several steps together"));
+    }
+    if says(name, PARTS_OF_A_STEP) {
+        return Err(unsupported(name, "a part of a step"));
     }
     let (forward, backward) = (says(name, &["forward", "fwd"]), says(name, &["backward", "bwd"]));
     let part = match (forward, backward) {
@@ -134,9 +158,10 @@ fn bandwidth(name: &str) -> Result<Quantity, Skip> {
 /// In inference a bare throughput of tokens counts those that are generated, unless it says total or input.
 fn item_of(item: Item, name: &str, workload: Workload) -> Item {
     match item {
-        Item::Token if workload == Workload::Inference && says(name, &["output", "generat", "out_tok", "decode"]) => {
-            Item::OutputToken
-        }
+        Item::Token if workload != Workload::Inference => item,
+        Item::Token if says(name, &["prefill", "prompt", "input"]) => Item::PromptToken,
+        Item::Token if says(name, &["decod"]) => Item::DecodedToken,
+        Item::Token if !says(name, &["total", "all tokens"]) => Item::OutputToken,
         other => other,
     }
 }

@@ -66,9 +66,19 @@ fn plain(head: &str, name: &str, written: &str) -> Result<Unit, Skip> {
         "%" | "percent" => simple(Dimension::Share, 0.01),
         "x" | "ratio" | "" | "fraction" => simple(Dimension::Share, 1.0),
         "bool" | "boolean" => simple(Dimension::Boolean, 1.0),
+        // The letter tells bits from bytes, and is lost below.
+        _ if is_bits(written) => simple(Dimension::Bandwidth, 1.25e8),
+        "wps" | "tps" => simple(Dimension::Rate { item: Item::Token, per: Per::All }, 1.0),
+        "tgs" => simple(Dimension::Rate { item: Item::Token, per: Per::Device }, 1.0),
         "rps" | "qps" => simple(Dimension::Rate { item: Item::Request, per: Per::All }, 1.0),
         _ => memory(head).or_else(|| rate(head, name)).or_else(|| time_of_step(head)).ok_or_else(unknown),
     }
+}
+
+/// `Gb/s`, `Gbps`, `Gbit/s`.
+fn is_bits(written: &str) -> bool {
+    let unit = written.trim();
+    ["Gb/s", "Gbps", "Gbit/s", "gbps", "Gbits/s"].contains(&unit)
 }
 
 /// `gib`, `gb/gpu`.
@@ -133,7 +143,7 @@ fn items(what: &str, per: Per) -> Option<Unit> {
         None => (what, 1.0),
     };
     let item = match what {
-        "token" | "tokens" | "tok" | "toks" | "total_tok" | "total_tokens" | "words" | "wps" => Item::Token,
+        "token" | "tokens" | "tok" | "toks" | "total_tok" | "total_tokens" | "words" => Item::Token,
         "out_tok" | "output_tokens" | "generated_tokens" | "outtok" | "output_tok" => Item::OutputToken,
         "sample" | "samples" | "image" | "images" | "img" | "imgs" | "sequence" | "sequences" | "seq" | "seqs"
         | "sentences" | "examples" | "volumes" => Item::Sample,
@@ -146,9 +156,9 @@ fn items(what: &str, per: Per) -> Option<Unit> {
 fn flops(what: &str) -> Option<f64> {
     let prefix = ["flops", "flop", "ops", "op"].into_iter().find_map(|name| what.strip_suffix(name))?;
     Some(match prefix {
-        "g" => 1e9,
-        "t" => 1e12,
-        "p" => 1e15,
+        "g" | "giga" => 1e9,
+        "t" | "tera" => 1e12,
+        "p" | "peta" => 1e15,
         _ => return None,
     })
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::sharding::sharding;
+use super::software::{SoftwareFamily, software};
 use crate::prediction::Skip;
 use crate::row::Row;
 
@@ -92,7 +93,7 @@ fn axes(row: &Row, assumed: &mut Vec<&'static str>) -> Result<(u64, u64, u64, u6
         Some(dp) => fill_one(row, dp, rest).ok_or_else(contradiction),
         None => {
             let stated = row.tp.is_some() || row.pp.is_some() || rest == 1;
-            let data_only = sharding(&row.zero_stage_or_fsdp)?.is_some();
+            let data_only = sharding(&row.zero_stage_or_fsdp)?.is_some() || is_data_parallel(row);
             if !stated && !data_only {
                 return Err(Skip::new("missing-layout", format!("{gpus} devices, and no parallel degree")));
             }
@@ -102,6 +103,12 @@ fn axes(row: &Row, assumed: &mut Vec<&'static str>) -> Result<(u64, u64, u64, u6
             Ok(ones(rest))
         }
     }
+}
+
+/// Software that cuts nothing but the data unless it is told to.
+fn is_data_parallel(row: &Row) -> bool {
+    use SoftwareFamily::{DeepSpeed, Pytorch, PytorchFsdp};
+    matches!(software(&row.framework).family, DeepSpeed | Pytorch | PytorchFsdp)
 }
 
 /// With data parallelism given, the one other empty degree takes what is left.

@@ -30,13 +30,26 @@ pub fn attention(text: &str) -> Result<Option<AttentionChoice>, Skip> {
     let version = [("3", 3), ("2", 2), ("1", 1)].into_iter().find(|(digit, _)| lower.contains(digit));
     let version = version.map(|(_, version)| version);
     match lower.as_str() {
-        "false" | "no" | "none" | "off" | "unfused" | "local" | "naive" | "eager" | "math" => {
+        "false" | "no" | "none" | "off" | "unfused" | "local" | "naive" | "eager" | "math" | "core" => {
             Ok(Some(AttentionChoice::Materialised))
         }
-        "true" | "yes" | "on" | "flash" | "fused" | "triton" | "sdpa" | "cudnn" => {
-            Ok(Some(AttentionChoice::Fused { version }))
-        }
-        _ if says(&lower, &["flash", "fused", "xformers", "memory-efficient", "memory efficient"]) => {
+        "true" | "yes" | "on" | "flash" | "fused" | "triton" | "sdpa" | "cudnn" | "v1" | "v2" | "v3" | "fa" | "fa1"
+        | "fa2" | "fa3" => Ok(Some(AttentionChoice::Fused { version })),
+        _ if says(
+            &lower,
+            &[
+                "flash",
+                "fused",
+                "xformers",
+                "memory-efficient",
+                "memory efficient",
+                "mem_efficient",
+                "fa2",
+                "fa3",
+                "sdpa",
+            ],
+        ) =>
+        {
             Ok(Some(AttentionChoice::Fused { version }))
         }
         _ => Err(Skip::new("unknown-attention", format!("'{text}'"))),

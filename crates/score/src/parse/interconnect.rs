@@ -104,9 +104,21 @@ pub fn interconnect(text: &str) -> Result<Interconnect, Skip> {
         read.between = read.between.or_else(|| between(part));
     }
     if read == Interconnect::default() {
+        // A bare rate is the network's.
+        read.between = rate_alone(&lower);
+    }
+    if read == Interconnect::default() {
         return Err(Skip::new("unknown-interconnect", format!("'{text}'")));
     }
     Ok(read)
+}
+
+fn rate_alone(lower: &str) -> Option<Between> {
+    let figure = figures(lower).next().filter(|_| lower.starts_with(|letter: char| letter.is_ascii_digit()))?;
+    let bandwidth = figure
+        .count
+        .map_or(NetworkBandwidth::PerNode(figure.value), |count| NetworkBandwidth::Cards(count, figure.value));
+    Some(Between { kind: BetweenKind::Unstated, bandwidth: Some(bandwidth) })
 }
 
 fn inside(part: &str) -> Option<Inside> {
@@ -147,7 +159,7 @@ fn between(part: &str) -> Option<Between> {
     let word = |wanted: &str| part.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| word == wanted);
     let kind = match () {
         () if generation.is_some() || says(part, &["infiniband"]) || word("ib") => BetweenKind::InfiniBand,
-        () if says(part, &["roce", "rdma", "efa", "gpudirect", "tcpx", "connectx"]) => BetweenKind::Roce,
+        () if says(part, &["roce", "rdma", "efa", "gpudirect", "tcpx", "connectx", "slingshot"]) => BetweenKind::Roce,
         () if says(part, &["ethernet", "ec2 network", "gbe", "tcp"]) => BetweenKind::Ethernet,
         () if says(part, &["between", "inter-node", "node-node", "per node", "network", "per gpu"]) => {
             BetweenKind::Unstated

@@ -90,11 +90,25 @@ pub fn model(row: &Row) -> Result<RowModel, Skip> {
     transformer(row).map(RowModel::Transformer)
 }
 
+/// Stacks whose layers the columns cannot tell, by words of their names.
+const OTHER_STACKS: [(&[&str], &str, &str); 2] = [
+    (
+        &["mamba", "nemotron3", "nemotron-3", "nemotron-h", "nemotronh", "jamba", "zamba", "rwkv", "hybrid"],
+        "hybrid-layers",
+        "the mix of its layers",
+    ),
+    (&["_mla", "deepseek-v", "deepseek_v", "deepseekv", "kimi"], "latent-attention", "the ranks of its attention"),
+];
+
 /// The transformer of a row.
 ///
 /// # Errors
-/// As [`model`].
+/// As [`model`], and `hybrid-layers` or `latent-attention` for stacks of other layers.
 pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
+    let lower = row.model.to_ascii_lowercase();
+    if let Some((_, reason, what)) = OTHER_STACKS.iter().find(|(words, _, _)| says(&lower, words)) {
+        return Err(Skip::new(reason, format!("no column tells {what}: '{}'", row.model)));
+    }
     let plain = plain_bert(row);
     let known = published(plain.unwrap_or(&row.model)).filter(|known| agrees(known, row));
     let missing = |column: &str| {
@@ -106,15 +120,15 @@ pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
     let size = |stated: Option<u64>, of: fn(&Published) -> u64, column: &str| {
         stated.or(known.map(of)).ok_or_else(|| missing(column))
     };
-    let layers = size(row.layers, |known| known.layers, "layers")?;
+    let stated_layers = size(row.layers, |known| known.layers, "layers")?;
     let hidden = size(row.hidden, |known| known.hidden, "hidden")?;
     let heads = size(row.heads, |known| known.heads, "heads")?;
+    let layers = of_each_half(&row.model, hidden, stated_layers);
     let kind = known.map_or_else(|| kind_of(&row.model), |known| known.kind);
     let mut trace = vec![origin_of_sizes(row, known)];
     if let Some(name) = plain {
         trace.push(TraceEntry { name: "size of the model".into(), value: name.to_owned(), origin: Origin::Assumed });
     }
-    let lower = row.model.to_ascii_lowercase();
     let experts = experts(row, known, &lower)?;
     let vocab = row.vocab.or(known.map(|known| known.vocab)).unwrap_or_else(|| {
         let usual = if kind == TransformerKind::Encoder { 30_522 } else { 51_200 };
@@ -143,6 +157,13 @@ pub fn transformer(row: &Row) -> Result<Transformer, Skip> {
         experts,
         trace,
     })
+}
+
+/// Layers of each half of an encoder-decoder. Descriptions of BART count both halves together: 12 of the base model, 24 of
+/// the large one (Lewis et al. 2020, section 2.1).
+fn of_each_half(model: &str, hidden: u64, stated: u64) -> u64 {
+    let both = says(&model.to_ascii_lowercase(), &["bart"]) && [(768, 12), (1024, 24)].contains(&(hidden, stated));
+    if both { stated / 2 } else { stated }
 }
 
 /// A row that says BERT and no size means the base model, as benchmarks of inference engines do.
@@ -241,7 +262,7 @@ fn stated_experts(row: &Row) -> Option<MixtureOfExperts> {
 
 /// Networks that are no plain stack of transformer layers, in one spelling.
 fn other_network(model: &str) -> Option<String> {
-    const NETWORKS: [&str; 33] = [
+    const NETWORKS: [&str; 52] = [
         "transformerxlbase",
         "transformerxllarge",
         "transformerxl",
@@ -275,8 +296,27 @@ fn other_network(model: &str) -> Option<String> {
         "tacotron2",
         "waveglow",
         "fastpitch",
+        "resnext50",
+        "wideresnet",
+        "inceptionresnet",
+        "vgg13",
+        "squeezenet",
+        "mobilenet",
+        "densenet",
+        "mnist",
+        "vitb16",
+        "vitb32",
+        "vitl16",
+        "convnext",
+        "yolo",
+        "retinanet",
+        "fasterrcnn",
+        "deeplab",
+        "dlrm",
+        "stablediffusion",
+        "deepspeech",
     ];
-    let name = canonical(model);
+    let name = canonical(model).replace("vitbasepatch", "vitb").replace("vitlargepatch", "vitl");
     let found = NETWORKS.into_iter().filter(|network| name.contains(network)).max_by_key(|network| network.len())?;
     Some(spelled(found))
 }

@@ -60,30 +60,38 @@ pub fn precision(text: &str) -> Result<Option<Precision>, Skip> {
     if is_unstated(&lower) {
         return Ok(None);
     }
-    let products = products(&lower).ok_or_else(|| {
-        Skip::new(if lower == "mixed" { "ambiguous-precision" } else { "unknown-precision" }, format!("'{text}'"))
-    })?;
+    let products = products(&lower)
+        .or_else(|| is_mixed(&lower).then_some(Products::F16))
+        .ok_or_else(|| Skip::new("unknown-precision", format!("'{text}'")))?;
     Ok(Some(Precision {
         products,
-        autocast: products.is_low() && says(&lower, &["amp", "mixed fp16", "autocast"]) && !lower.contains("o2"),
+        autocast: products.is_low()
+            && says(&lower, &["amp", "mixed fp16", "autocast", "16-mixed", "o1"])
+            && !lower.contains("o2"),
         pure: says(&lower, &["pure"]),
         compiled: says(&lower, &["xla", "compile"]),
     }))
+}
+
+/// Mixed precision without a format: 16 bits, whichever 16; both run at one speed where a device has both.
+fn is_mixed(lower: &str) -> bool {
+    let words = ["mixed", "amp", "autocast", "apex"];
+    says(lower, &words) || ["o1", "o2", "o3", "16-bit", "16bit", "16 bit", "16", "low"].contains(&lower)
 }
 
 /// The lowest format that a text names.
 fn products(lower: &str) -> Option<Products> {
     let formats: [(&[&str], Products); 11] = [
         (&["nvfp4", "mxfp4", "fp4"], Products::NvFp4),
-        (&["w4a16", "awq", "gptq", "int4", "4bit", "4-bit"], Products::Int4Weights),
-        (&["int8", "w8a8"], Products::Int8),
+        (&["w4a16", "awq", "gptq", "int4", "4bit", "4-bit", "nf4", "q4_"], Products::Int4Weights),
+        (&["int8", "w8a8", "w8a16", "smoothquant", "8-bit", "8bit"], Products::Int8),
         (&["mxfp8", "fp8-mx", "fp8 mx"], Products::MxFp8),
         (&["fp8", "float8", "e4m3"], Products::Fp8),
         (&["fp32/tf32", "tf32/fp32"], Products::F32OrTf32),
         (&["bf16", "bfloat16"], Products::Bf16),
         (&["fp16", "float16", "half", "f16"], Products::F16),
         (&["tf32"], Products::Tf32),
-        (&["fp32", "float32", "f32", "single"], Products::F32),
+        (&["fp32", "float32", "f32", "single", "32-bit", "32bit", "full precision"], Products::F32),
         (&["fp64", "float64"], Products::F32),
     ];
     // 'FP8-CS (FP8-MX)' names the format of two releases: the first counts.

@@ -40,7 +40,12 @@ pub fn recompute(text: &str) -> Result<Option<Recompute>, Skip> {
         _ if says(head, &["modules=["]) => modules_in_brackets(head),
         _ if says(head, &["selective"]) => Recompute::Selective,
         _ if head.starts_with("full, ") && head.ends_with("layers") => layers(head),
-        _ if says(head, &["full", "uniform", "every layer", "always"]) || ["yes", "true", "on"].contains(&head) => {
+        _ if ["sac", "selective ac"].contains(&head) => Recompute::Selective,
+        _ if head.starts_with("block ") && leading_number(&head["block ".len()..]).is_some() => layers(head),
+        _ if says(head, &["full", "uniform", "every layer", "always"])
+            || ["yes", "true", "on", "ac", "activation checkpointing", "gradient checkpointing", "checkpointing"]
+                .contains(&head) =>
+        {
             Recompute::Full
         }
         _ if says(head, &["layers"]) && leading_number(head).is_some() => layers(head),

@@ -57,14 +57,60 @@ pub fn sharding(text: &str) -> Result<Option<Sharding>, Skip> {
 
 fn stage(lower: &str) -> Option<u8> {
     let stages: [(&[&str], u8); 5] = [
-        (&["zero-3", "zero3", "zero 3", "zero stage 3", "full_shard", "full shard", "optim_grads_params"], 3),
-        (&["zero-2", "zero2", "zero 2", "zero stage 2", "shard_grad_op", "optim_grads"], 2),
-        (&["zero-1", "zero1", "zero 1", "zero stage 1", "distributed optimizer", "distributedoptimizer"], 1),
+        (
+            &[
+                "zero-3",
+                "zero3",
+                "zero 3",
+                "zero_3",
+                "stage 3",
+                "stage3",
+                "stage-3",
+                "full_shard",
+                "full shard",
+                "hybrid_shard",
+                "optim_grads_params",
+            ],
+            3,
+        ),
+        (
+            &[
+                "zero-2",
+                "zero2",
+                "zero 2",
+                "zero_2",
+                "stage 2",
+                "stage2",
+                "stage-2",
+                "shard_grad_op",
+                "optim_grads",
+                "zero-offload",
+                "zero offload",
+            ],
+            2,
+        ),
+        (
+            &[
+                "zero-1",
+                "zero1",
+                "zero 1",
+                "zero_1",
+                "stage 1",
+                "stage1",
+                "stage-1",
+                "distributed optimizer",
+                "distributedoptimizer",
+                "dist-opt",
+                "dist_opt",
+                "distopt",
+            ],
+            1,
+        ),
         (&["distributed fused adam", "overlappeddistributedoptimizer", "sharded optimizer", "optim"], 1),
         (&["fsdp", "hsdp"], 3),
     ];
-    let none =
-        lower.starts_with("none") || ["no", "0", "false", "ddp", "no_shard", "stage 0", "zero-0"].contains(&lower);
+    let none = lower.starts_with("none")
+        || ["no", "0", "false", "ddp", "dp", "no_shard", "no sharding", "stage 0", "zero-0", "zero0"].contains(&lower);
     if none {
         return Some(0);
     }

@@ -95,7 +95,7 @@ const FAMILIES: [(&[&str], SoftwareFamily); 32] = [
     (&["colossal"], SoftwareFamily::ColossalAi),
     (&["internevo", "internlm"], SoftwareFamily::InternEvo),
     (
-        &["megatron-deepspeed", "deepspeed 3d", "megatron + deepspeed", "megatron+deepspeed"],
+        &["megatron-deepspeed", "deepspeed 3d", "megatron + deepspeed", "megatron+deepspeed", "gpt-neox"],
         SoftwareFamily::MegatronDeepSpeed,
     ),
     (&["megatron-core", "megatron core", "megatron-bridge", "mcore", "primus", "nemo 2"], SoftwareFamily::MegatronCore),
@@ -103,7 +103,10 @@ const FAMILIES: [(&[&str], SoftwareFamily); 32] = [
     (&["nemo"], SoftwareFamily::MegatronCore),
     (&["megatron"], SoftwareFamily::MegatronLm),
     (&["deepspeed", "zero2", "zero3", "bmtrain"], SoftwareFamily::DeepSpeed),
-    (&["fsdp", "llm-foundry", "composer", "torchtitan", "fairscale", "llama-factory"], SoftwareFamily::PytorchFsdp),
+    (
+        &["fsdp", "llm-foundry", "composer", "torchtitan", "fairscale", "llama-factory", "torchtune", "litgpt"],
+        SoftwareFamily::PytorchFsdp,
+    ),
     (&["gpipe, pytorch", "torchgpipe", "pippy", "pipedream"], SoftwareFamily::PytorchPipeline),
     (&["torch7"], SoftwareFamily::Torch7),
     (&["tensorflow 2", "tensorflow2", "tf2", "tf 2"], SoftwareFamily::TensorFlow2),
@@ -114,7 +117,7 @@ const FAMILIES: [(&[&str], SoftwareFamily); 32] = [
     (&["caffe"], SoftwareFamily::Caffe),
     (&["jax", "maxtext", "flax", "alpa", "t5x"], SoftwareFamily::Jax),
     (&["pytorch", "torchvision", "fairseq", "hugging face", "transformers", "accelerate"], SoftwareFamily::Pytorch),
-    (&["torch"], SoftwareFamily::Pytorch),
+    (&["torch", "lightning", "huggingface", "nanogpt", "unsloth", "axolotl", "nanotron"], SoftwareFamily::Pytorch),
     (&["horovod"], SoftwareFamily::TensorFlow1),
     (&["chainer", "cntk", "theano", "keras", "neon"], SoftwareFamily::Other),
 ];

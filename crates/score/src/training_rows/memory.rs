@@ -1,15 +1,15 @@
 //! Memory of training steps: the row as a shape, a layout and a framework's habits, counted by
 //! [`cutplane_sim::footprint`].
 
-mod graph;
+pub(super) mod graph;
 mod habits;
 mod plan;
 mod recipe;
 mod shape;
 
 use cutplane_graph::DeviceSpec;
-use cutplane_sim::estimate::{Layout, Recompute};
-use cutplane_sim::footprint::{Footprint, StageFootprint, of_transformer};
+use cutplane_sim::estimate::{Layout, Recompute, ZeroStage};
+use cutplane_sim::footprint::{Footprint, StageFootprint, TransformerShape, of_transformer};
 
 use crate::metric::{MemoryPart, Metric, Per, Quantity};
 use crate::parse::{self, RowModel};
@@ -132,7 +132,12 @@ impl Counted {
         let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
         let capacity_gib = capacity_gib(row, device);
         let mut layout = plan.layout;
+        let shape = if layout.frozen { TransformerShape { trained: ADAPTERS, ..shape } } else { shape };
         let mut footprint = of_transformer(&shape, &layout, &habits).map_err(refused)?;
+        if plan.may_shard_optimizer && !footprint.verdict((capacity_gib * GIB) as u64).fits {
+            layout.zero.stage = ZeroStage::One;
+            footprint = of_transformer(&shape, &layout, &habits).map_err(refused)?;
+        }
         // Whoever timed a step without saying what it recomputes took what fits.
         for recompute in plan.usual_recompute {
             if footprint.verdict((capacity_gib * GIB) as u64).fits {
@@ -160,6 +165,9 @@ fn capacity_gib(row: &Row, device: &DeviceSpec) -> f64 {
     let alike = |stated: &f64| (stated / device.memory_gib - 1.0).abs() > 0.1;
     row.gpu_memory_gb.filter(alike).unwrap_or(device.memory_gib)
 }
+
+/// Share of the numbers that adapters are (Hu et al. 2021).
+const ADAPTERS: f64 = 0.01;
 
 /// Recomputations that a practitioner tries in turn.
 const LADDER: &[Recompute] = &[Recompute::Selective, Recompute::Full];

@@ -57,6 +57,30 @@ pub(super) struct HostEntry {
     chassis: String,
 }
 
+/// A cloud instance, with what it costs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InstanceEntry {
+    pub(super) name: String,
+    pub(super) device: String,
+    #[serde(rename = "box")]
+    chassis: String,
+    pub(super) devices: usize,
+    nics: usize,
+    network_gbit_per_s: f64,
+    pub(super) dollars_per_hour: f64,
+    pub(super) region: String,
+    /// Of the price, `2026-07-20`.
+    pub(super) date: String,
+    pub(super) source: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InstanceFile {
+    instance: Vec<InstanceEntry>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeviceFile {
@@ -81,6 +105,7 @@ struct BoxFile {
 pub(super) struct Catalogue {
     pub(super) devices: Vec<DeviceEntry>,
     pub(super) hosts: Vec<HostEntry>,
+    pub(super) instances: Vec<InstanceEntry>,
     boxes: BTreeMap<String, Chassis>,
 }
 
@@ -97,8 +122,10 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
     let read = |text| toml::from_str::<DeviceFile>(text).expect("a test reads data/devices").device;
     let hosts: HostFile = toml::from_str(include_str!("../../data/hosts.toml")).expect("data/hosts.toml reads");
     let boxes: BoxFile = toml::from_str(include_str!("../../data/boxes.toml")).expect("data/boxes.toml reads");
+    let instances: InstanceFile =
+        toml::from_str(include_str!("../../data/instances.toml")).expect("a test reads data/instances.toml");
     let devices = DEVICE_FILES.into_iter().flat_map(read).collect();
-    Catalogue { devices, hosts: hosts.host, boxes: boxes.boxes }
+    Catalogue { devices, hosts: hosts.host, instances: instances.instance, boxes: boxes.boxes }
 });
 
 /// The catalogue of this build.
@@ -122,6 +149,24 @@ impl Catalogue {
     /// The machine of this name, in any case.
     pub(super) fn host(&self, name: &str) -> Option<&HostEntry> {
         self.hosts.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The cloud instance of this name, in any case.
+    pub(super) fn instance(&self, name: &str) -> Option<&InstanceEntry> {
+        self.instances.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The machine of an instance: its box with the instance's own devices and network.
+    pub(super) fn box_of_instance(&self, instance: &InstanceEntry) -> Chassis {
+        let chassis = self.boxes.get(&instance.chassis).expect("a test holds every instance to a listed box");
+        let InstanceEntry { devices, nics, network_gbit_per_s, .. } = *instance;
+        let bandwidth_gb_per_s = network_gbit_per_s / 8.0 / nics as f64;
+        Chassis { devices, nics, network: Port { bandwidth_gb_per_s, ..chassis.network.clone() }, ..chassis.clone() }
+    }
+
+    /// The device model of an instance.
+    pub(super) fn device_of_instance(&self, instance: &InstanceEntry) -> &DeviceSpec {
+        &self.device(&instance.device).expect("a test holds every instance to a listed device").spec
     }
 
     /// The machine that a device usually comes in.

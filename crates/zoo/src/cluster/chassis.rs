@@ -7,7 +7,7 @@ use cutplane_graph::{ClusterSpec, DeviceSpec, LinkSpec, NodeKind, NodeSpec};
 use super::catalogue::{Chassis, Port};
 
 /// The network switch that joins the machines; non-blocking.
-const NETWORK: &str = "network";
+pub(super) const NETWORK: &str = "network";
 
 /// A kind of machine.
 pub(super) struct Machines<'a> {
@@ -21,6 +21,11 @@ impl Machines<'_> {
     /// A cluster of `devices` devices in full machines, the last one perhaps partly filled. Cards and the network
     /// switch are left out of a cluster of one machine.
     pub(super) fn of(&self, devices: usize, name: &str) -> ClusterSpec {
+        self.joined(devices, name, devices > self.chassis.devices)
+    }
+
+    /// As [`Machines::of`], with cards and the network switch where `joined`.
+    pub(super) fn joined(&self, devices: usize, name: &str, joined: bool) -> ClusterSpec {
         let machines = devices.div_ceil(self.chassis.devices);
         let mut cluster = ClusterSpec {
             name: name.to_owned(),
@@ -32,11 +37,11 @@ impl Machines<'_> {
             let filled = self.chassis.devices.min(devices - machine * self.chassis.devices);
             let host = format!("{}-{machine}", self.prefix);
             self.add_machine(&mut cluster, &host, filled);
-            if machines > 1 {
+            if joined {
                 self.add_cards(&mut cluster, &host, filled);
             }
         }
-        if machines > 1 {
+        if joined {
             cluster.nodes.push(node(NETWORK, NodeKind::Switch));
         }
         cluster
@@ -69,11 +74,11 @@ impl Machines<'_> {
     }
 }
 
-fn node(name: &str, kind: NodeKind) -> NodeSpec {
+pub(super) fn node(name: &str, kind: NodeKind) -> NodeSpec {
     NodeSpec { name: name.to_owned(), kind, model: None, host: None }
 }
 
-fn link(from: &str, to: &str, port: &Port) -> LinkSpec {
+pub(super) fn link(from: &str, to: &str, port: &Port) -> LinkSpec {
     LinkSpec {
         from: from.to_owned(),
         to: to.to_owned(),

@@ -1,7 +1,9 @@
 //! Memory of a program's ranks over a step.
 
+use std::collections::{HashMap, HashSet};
+
 use cutplane_graph::OpId;
-use cutplane_plan::{Action, Program, RankProgram, VerifiedPlan};
+use cutplane_plan::{Action, Program, RankProgram, SegmentId, Synchronisation, VerifiedPlan};
 use cutplane_units::Bytes;
 
 use super::{MemoryModel, StageMemory, StageUse};
@@ -35,61 +37,115 @@ pub fn predict_memory(
 ) -> Result<Vec<StageMemory>, CostError> {
     let workload = &plan.plan().workload;
     let rank_memory = |rank: &RankProgram| {
-        let segments = program.segments.iter().filter(|segment| segment.stage == rank.stage);
-        let mut ops: Vec<OpId> = segments.flat_map(|segment| segment.ops.iter().copied()).collect();
+        let ids = program.segments_of(rank.rank);
+        let mut ops: Vec<OpId> = ids.iter().flat_map(|id| program.segment(*id).ops.iter().copied()).collect();
         ops.sort_unstable();
-        let held = InFlight::of(rank);
-        let stage = StageUse {
+        let device = plan.devices().device(rank.device);
+        let stage = |in_flight| StageUse {
             batch: program.micro_batch_size,
             precision: workload.precision,
             optimizer: workload.optimizer,
-            in_flight: held.before.max(held.after),
+            in_flight,
         };
-        let device = plan.devices().device(rank.device);
-        if !held.trains {
-            return StageMemory::forward_only(plan.model(), &ops, stage, memory, device);
+        let one = StageMemory::new(plan.model(), &ops, stage(1), memory, device)?;
+        let mut kept = HashMap::new();
+        for id in &ids {
+            let segment = program.segment(*id);
+            let all = match ids.len() {
+                1 => one.activations_per_micro_batch,
+                _ => {
+                    StageMemory::new(plan.model(), &segment.ops, stage(1), memory, device)?.activations_per_micro_batch
+                }
+            };
+            let inputs = segment.inputs.iter().map(|value| &plan.model().value(*value).ty);
+            let inputs = inputs.filter(|ty| ty.dtype.is_float());
+            let inputs = inputs.map(|ty| ty.bytes_in(program.micro_batch_size, workload.precision)).sum();
+            kept.insert(*id, Kept { all, inputs });
         }
-        let all = StageMemory::new(plan.model(), &ops, stage, memory, device)?;
-        Ok(if memory.is_framework() { all } else { StageMemory { total: held.peak(&all), ..all } })
+        let held = InFlight::of(rank, &kept);
+        if !held.trains {
+            return StageMemory::forward_only(plan.model(), &ops, stage(held.passes(&one)), memory, device);
+        }
+        let all = StageMemory::new(plan.model(), &ops, stage(held.passes(&one)), memory, device)?;
+        if memory.is_framework() {
+            return Ok(all);
+        }
+        // Ranks that update shares of the parameters keep the optimizer state of these alone.
+        let whole = plan.plan().execution.synchronisation == Synchronisation::AllReduce;
+        let sharers = if whole { 1 } else { program.replicas as u64 };
+        let all = StageMemory { optimizer: Bytes::new(all.optimizer.get() / sharers.max(1)), ..all };
+        Ok(StageMemory { total: held.peak(&all), ..all })
     };
     program.ranks.iter().map(rank_memory).collect()
 }
 
-/// Micro-batches between their forward and the end of their backward pass.
+/// What a segment keeps of a micro-batch between its passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    /// All that its backward pass needs.
+    all: Bytes,
+    /// Its inputs, where it is computed again.
+    inputs: Bytes,
+}
+
+/// What micro-batches between their forward and the end of their backward pass keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct InFlight {
     /// Most until the end of the first backward pass.
-    before: u64,
+    before: Bytes,
     /// Most after it.
-    after: u64,
+    after: Bytes,
     /// Whether there is a backward pass.
     trains: bool,
 }
 
 impl InFlight {
-    fn of(rank: &RankProgram) -> Self {
-        let (mut held, mut most) = (0u64, Self::default());
-        for instruction in &rank.instructions {
-            match instruction.action {
-                Action::Forward { .. } => held += 1,
-                Action::Backward { .. } => {
-                    held = held.saturating_sub(1);
-                    most.trains = true;
+    fn of(rank: &RankProgram, kept: &HashMap<SegmentId, Kept>) -> Self {
+        let actions = || rank.instructions.iter().map(|instruction| instruction.action);
+        let segments = |pick: fn(Action) -> bool| -> HashSet<SegmentId> {
+            actions().filter(|action| pick(*action)).filter_map(Action::segment).collect()
+        };
+        let again = segments(|action| matches!(action, Action::Recompute { .. }));
+        let back = segments(|action| matches!(action, Action::Backward { .. } | Action::BackwardWeight { .. }));
+        let (mut held, mut most) = (Bytes::ZERO, Self { trains: !back.is_empty(), ..Self::default() });
+        let mut before = true;
+        for action in actions() {
+            let Some((segment, facts)) = action.segment().and_then(|id| Some((id, kept.get(&id)?))) else { continue };
+            // What no backward pass follows keeps nothing, unless it is all that the rank does.
+            if most.trains && !back.contains(&segment) {
+                continue;
+            }
+            let (at_first, later) = if again.contains(&segment) {
+                (facts.inputs, facts.all.saturating_sub(facts.inputs))
+            } else {
+                (facts.all, Bytes::ZERO)
+            };
+            match action {
+                Action::Forward { .. } => held += at_first,
+                Action::Recompute { .. } => held += later,
+                Action::Backward { .. } | Action::BackwardWeight { .. } => {
+                    held = held.saturating_sub(at_first + later);
+                    before = false;
                 }
                 _ => {}
             }
-            let most = if most.trains { &mut most.after } else { &mut most.before };
-            *most = held.max(*most);
+            let place = if before { &mut most.before } else { &mut most.after };
+            *place = held.max(*place);
         }
         most
     }
 
+    /// The same as a number of micro-batches of the whole rank, rounded up.
+    fn passes(self, one: &StageMemory) -> u64 {
+        let most = self.before.max(self.after).get();
+        most.div_ceil(one.activations_per_micro_batch.get().max(1))
+    }
+
     fn peak(self, stage: &StageMemory) -> Bytes {
         let weights = stage.parameters + stage.optimizer;
-        let activations = |held: u64| stage.activations_per_micro_batch * held;
-        let before = weights + activations(self.before) + stage.workspace;
-        let working = if self.after > 0 { stage.workspace } else { Bytes::ZERO };
-        before.max(weights + stage.gradients + activations(self.after) + working)
+        let before = weights + self.before + stage.workspace;
+        let working = if self.after > Bytes::ZERO { stage.workspace } else { Bytes::ZERO };
+        before.max(weights + stage.gradients + self.after + working)
     }
 }
 
@@ -105,6 +161,7 @@ mod tests {
         let action = |slot| match slot {
             Slot::Forward(micro_batch) => Action::Forward { micro_batch, segment },
             Slot::Backward(micro_batch) => Action::Backward { micro_batch, segment },
+            other => unreachable!("{other:?} belongs to another schedule"),
         };
         let slots = schedule_slots(schedule, stage, 2, micro_batches).into_iter().enumerate();
         let instructions = slots
@@ -115,8 +172,9 @@ mod tests {
             })
             .collect();
         let rank = RankProgram { rank: Rank(0), device: DeviceId::new(0), stage, replica: 0, instructions };
-        let held = InFlight::of(&rank);
-        (held.before, held.after)
+        let one = Kept { all: Bytes::new(1), inputs: Bytes::ZERO };
+        let held = InFlight::of(&rank, &HashMap::from([(segment, one)]));
+        (held.before.get(), held.after.get())
     }
 
     #[test]
@@ -140,8 +198,8 @@ mod tests {
             total: bytes(0),
         };
         // One micro-batch: 30 + 7 + 5 before, 40 after. Two at once, one later: 30 + 14 + 5 before, 40 + 7 + 5 after.
-        assert_eq!(InFlight { before: 1, after: 0, trains: true }.peak(&stage), bytes(42));
-        assert_eq!(InFlight { before: 2, after: 1, trains: true }.peak(&stage), bytes(52));
-        assert_eq!(InFlight { before: 9, after: 1, trains: true }.peak(&stage), bytes(98));
+        assert_eq!(InFlight { before: bytes(7), after: bytes(0), trains: true }.peak(&stage), bytes(42));
+        assert_eq!(InFlight { before: bytes(14), after: bytes(7), trains: true }.peak(&stage), bytes(52));
+        assert_eq!(InFlight { before: bytes(63), after: bytes(7), trains: true }.peak(&stage), bytes(98));
     }
 }

@@ -59,6 +59,13 @@ impl Topology {
         Ok(Self { capacity })
     }
 
+    /// The links among some of the devices, by position, in the order given.
+    #[must_use]
+    pub fn among(&self, group: &[usize]) -> Self {
+        let row = |from: &usize| group.iter().map(|to| self.capacity[*from][*to]).collect();
+        Self { capacity: group.iter().map(row).collect() }
+    }
+
     /// Number of devices.
     pub fn len(&self) -> usize {
         self.capacity.len()

@@ -10,6 +10,7 @@ use super::pins::Pins;
 use super::problem::LayoutProblem;
 use super::tally::SearchCounts;
 use crate::estimate::{AttentionKernel, Layout, Offload, PipelineSchedule, Recompute, ZeroStage};
+use crate::planner::mapping::HostMapping;
 
 /// What [`LayoutPlan::format`] says.
 pub const LAYOUT_FORMAT: &str = "cutplane-layout";
@@ -34,6 +35,9 @@ pub struct LayoutPlan {
     pub search: LayoutSearch,
     /// Whether this build can run it.
     pub execution: Execution,
+    /// Which devices of a host its ranks take, where it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<HostMapping>,
 }
 
 /// What was asked: enough to ask again.
@@ -137,6 +141,7 @@ impl LayoutPlan {
                 runners_up: outcome.best[1..].iter().map(|best| (label(&best.layout), best.value)).collect(),
             },
             execution: execution(&chosen.layout),
+            mapping: None,
         }
     }
 }

@@ -64,7 +64,7 @@ fn more_devices(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>) -> Optio
 }
 
 /// The same fabric with so many times the ranks at its outermost level.
-fn larger(fabric: &Fabric, times: usize) -> Option<Fabric> {
+pub(super) fn larger(fabric: &Fabric, times: usize) -> Option<Fabric> {
     let mut levels: Vec<Level> = fabric.levels().to_vec();
     let last = levels.last_mut()?;
     last.ranks = last.ranks.checked_mul(times)?;

@@ -7,7 +7,7 @@
 //! parallelism stays inside a node and data parallelism goes across follows from the prices.
 //!
 //! [`search`](fn@search) is a branch and bound whose bound covers the whole space; [`exhaustive`](fn@exhaustive) tries everything,
-//! for tests. [`pareto`](fn@pareto) answers for several objectives at once, [`sensitivities`] says what alternatives cost.
+//! for tests. [`mixed`] plans over devices that are not alike. [`pareto`](fn@pareto) answers for several objectives at once, [`sensitivities`] says what alternatives cost.
 
 mod bound;
 mod error;
@@ -16,6 +16,7 @@ mod facts;
 mod file;
 mod infeasible;
 mod leaf;
+pub mod mixed;
 mod objective;
 mod outcome;
 mod pareto;

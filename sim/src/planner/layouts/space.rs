@@ -10,7 +10,7 @@ use crate::estimate::{Layout, Offload, PipelineSchedule, Zero, ZeroStage};
 const MOST_CHUNKS: u64 = 64;
 
 /// What decides the price of a layer over one micro-batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Arithmetic {
     pub(super) tp: u64,
     pub(super) sequence_parallel: bool,
@@ -124,19 +124,25 @@ impl Space {
 
     /// Every number of stages and replicas, for one arithmetic.
     pub(super) fn grids(&self, arithmetic: &Arithmetic) -> Vec<Grid> {
-        let Arithmetic { tp, cp, ep, micro_batch, whole_experts, .. } = *arithmetic;
+        let Arithmetic { tp, cp, micro_batch, .. } = *arithmetic;
         let stages = (1..=self.facts.layers.max(1)).filter(|pp| allowed(self.pins.pp, *pp));
         let stages: Vec<u64> = stages.take_while(|pp| tp * cp * pp <= self.devices).collect();
         let mut grids = Vec::new();
         for dp in divisors(self.batch / micro_batch) {
-            let expert_ranks = dp * cp * if whole_experts { tp } else { 1 };
-            let fits = allowed(self.pins.dp, dp) && self.packs(tp * cp * dp) && expert_ranks.is_multiple_of(ep);
-            if fits {
+            if self.lies(arithmetic, dp) {
                 let pps = stages.iter().copied().filter(|pp| self.uses(tp * cp * dp * pp));
                 grids.extend(pps.map(|pp| Grid { pp, dp }));
             }
         }
         grids
+    }
+
+    /// Whether `dp` replicas of one stage with this arithmetic lie regularly on these devices.
+    pub(super) fn lies(&self, arithmetic: &Arithmetic, dp: u64) -> bool {
+        let Arithmetic { tp, cp, ep, whole_experts, .. } = *arithmetic;
+        let expert_ranks = dp * cp * if whole_experts { tp } else { 1 };
+        let degrees = [tp, tp * cp, tp * cp * dp];
+        allowed(self.pins.dp, dp) && degrees.iter().all(|ranks| self.packs(*ranks)) && expert_ranks.is_multiple_of(ep)
     }
 
     fn uses(&self, devices: u64) -> bool {

@@ -2,9 +2,11 @@
 //!
 //! The searched splits of a pipeline with one chunk a device: even ones, with what is left over at the front or at the
 //! back; the one whose longest chunk is shortest (exact: a limit is feasible when filling chunks up to it takes all layers,
-//! and bisection finds the least); and those whose first and last chunk differ by at most one layer from it while all between
-//! are even, which gives room to the embedding and the head. With several chunks a device: even ones, where the head, or the
+//! and bisection finds the least); and those whose first and last chunk are even or differ by at most one layer from it while
+//! all between are even, which gives room to the embedding and the head. With several chunks a device: even ones, where the head, or the
 //! embedding and the head, may stand for a layer.
+
+use std::collections::BTreeSet;
 
 use super::times::Times;
 
@@ -53,8 +55,12 @@ fn one_chunk_each(times: &Times, layers: u64, chunks: u64) -> Vec<Vec<u64>> {
     let balanced = balanced(times, layers, chunks);
     let (first, last) = (balanced[0], balanced[balanced.len() - 1]);
     offer(balanced);
-    for first in first.saturating_sub(1)..=first + 1 {
-        for last in last.saturating_sub(1)..=last + 1 {
+    let ends = |balanced: u64| -> BTreeSet<u64> {
+        let near = balanced.saturating_sub(1)..=balanced + 1;
+        near.chain([layers / chunks, layers.div_ceil(chunks)]).collect()
+    };
+    for first in ends(first) {
+        for last in ends(last) {
             for front in [false, true] {
                 if let Some(split) = between(layers, chunks, (first, last), front) {
                     offer(split);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use cutplane_graph::{DeviceGraph, Dtype, ModelGraph, ModelSource};
-use cutplane_record::Provenance;
+use cutplane_record::{Neighbours, Provenance};
 use cutplane_report::{CompareRow, CompareSummary, compare_table};
 use cutplane_runtime::OptimizerSettings;
 use cutplane_runtime::data::Batches;
@@ -108,7 +108,12 @@ impl Compare {
             self.announce(&inputs, &pricing, &outcome);
         }
         let interrupt = progress::interrupt_flag()?;
-        let measured = self.measure(&inputs, &candidates, &interrupt)?;
+        let neighbours = Neighbours::watch();
+        let mut measured = self.measure(&inputs, &candidates, &interrupt)?;
+        let disturbed = pricing::disturbance(neighbours);
+        for plan in &mut measured {
+            plan.notes.extend(disturbed.clone());
+        }
         let setting = self.setting(&inputs);
         files::write_records(&inputs.folder, &setting, &candidates, &measured)?;
         let rows = files::rows(&setting, &candidates, &measured);
@@ -117,6 +122,9 @@ impl Compare {
         }
         files::write_all(&inputs.folder, &setting, &candidates, &measured, &rows)?;
         self.show(&rows, &measured, &inputs.folder)?;
+        if let Some(note) = disturbed {
+            eprintln!("note     {note}: measured times include that, predicted ones do not");
+        }
         if interrupt.load(Ordering::SeqCst) {
             bail!("interrupted; what was measured until then is in {}", inputs.folder.display());
         }

@@ -151,7 +151,7 @@ impl StepArgs {
             pins: Pins::default(),
             dollars_per_device_hour: None,
         };
-        let question = Question::new(asked, batch, Optimizer::AdamW, self.precision)?;
+        let question = Question::new(asked, batch, Optimizer::AdamW, (self.precision, false))?;
         let (devices, used) = (question.fabric.ranks() as u64, self.tp.saturating_mul(self.pp).saturating_mul(self.cp));
         let dp = self.dp.unwrap_or(devices / used.max(1));
         let problem = question.problem();

@@ -73,10 +73,8 @@ impl GraphRow {
         let samples = (self.micro_batch * self.micro_batches * self.replicas) as f64;
         match (item, self.network.tokens_per_sample) {
             (Item::Sample | Item::Request, _) => Ok(samples),
-            (Item::Token | Item::OutputToken, Some(tokens)) => Ok(samples * tokens),
-            (Item::Token | Item::OutputToken, None) => {
-                Err(Skip::new("unsupported-metric", "tokens of a network without tokens"))
-            }
+            (_, Some(tokens)) => Ok(samples * tokens),
+            (_, None) => Err(Skip::new("unsupported-metric", "tokens of a network without tokens")),
         }
     }
 

@@ -64,7 +64,25 @@ const NETWORKS: [(&str, &str); 31] = [
 ];
 
 /// Variants that a name of the table above does not stand for.
-const VARIANTS: [&str; 6] = ["seresne", "ssd", "maskrcnn", "fasterrcnn", "deeplab", "inceptionresnet"];
+const VARIANTS: [&str; 17] = [
+    "seresne",
+    "ssd",
+    "rcnn",
+    "retinanet",
+    "deeplab",
+    "fcn",
+    "inceptionresnet",
+    "wideresnet",
+    "wrn",
+    "resnet50d",
+    "resnest",
+    "preresnet",
+    "resnetrs",
+    "yolo",
+    "stablediffusion",
+    "clip",
+    "moco",
+];
 
 /// The network of a row, built once a name.
 ///
@@ -72,6 +90,7 @@ const VARIANTS: [&str; 6] = ["seresne", "ssd", "maskrcnn", "fasterrcnn", "deepla
 /// [`Skip`] `unsupported-network` for names that stand for no graph of the zoo.
 pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
     let plain: String = row.model.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+    let plain = plain.replace("vitbasepatch", "vitb").replace("vitlargepatch", "vitl");
     if plain.contains("gnmt") {
         let family = parse::software(&row.framework).family;
         if matches!(family, SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2) {

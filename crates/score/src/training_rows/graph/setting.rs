@@ -1,6 +1,6 @@
 //! A row as a job of the graph step model: network, device, numbers, batch, exchange.
 
-use cutplane_graph::DeviceSpec;
+use cutplane_graph::{DeviceSpec, ModelGraph};
 use cutplane_sim::graph_step::{
     Exchange, GradientGroup, GraphCalibration, GraphStack, GraphStepError, Mode, Numerics, OperatorCharge, Replica,
     data_parallel, operator_charges,
@@ -16,6 +16,7 @@ use crate::parse::{self, Products, Server, SoftwareFamily};
 use crate::prediction::{Origin, Skip, TraceEntry};
 use crate::profile::Profile;
 use crate::row::Row;
+use crate::training_rows::memory::graph::fitting_batch;
 
 /// A row that can be priced with any numbers of its stack.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl GraphRow {
         let (stack, library) = stack(row)?;
         let numerics = numerics(row)?;
         let (replicas, stages) = replicas(row)?;
-        let (micro_batch, micro_batches) = batch(row, device, replicas, numerics, &mut trace)?;
+        let (micro_batch, micro_batches) = batch(row, &network.graph, device, replicas, numerics, &mut trace)?;
         let gpu = profile.gpu(device);
         let mode = match metric.quantity {
             Quantity::Step { part: StepPart::Evaluation, .. } => Mode::Evaluation,
@@ -187,6 +188,7 @@ fn replicas(row: &Row) -> Result<(u64, u64), Skip> {
 /// Samples of a replica at once, and how often in a step.
 fn batch(
     row: &Row,
+    graph: &ModelGraph,
     device: &DeviceSpec,
     replicas: u64,
     numerics: Numerics,
@@ -202,7 +204,8 @@ fn batch(
             said
         }
         (None, None) => share.unwrap_or_else(|| {
-            let assumed = usual_batch(device, numerics);
+            let narrow = numerics.activation_bytes < 4;
+            let assumed = fitting_batch(graph, usual_batch(device, numerics), narrow, device);
             trace.push(entry("samples of a device", assumed, Origin::Assumed));
             assumed
         }),

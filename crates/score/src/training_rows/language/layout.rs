@@ -27,7 +27,7 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
     let family = parse::software(&row.framework).family;
     let mut trace: Vec<TraceEntry> =
         degrees.assumed.iter().map(|column| assumed("column", (*column).to_owned())).collect();
-    let sharding = parse::sharding(&row.zero_stage_or_fsdp)?.unwrap_or_default();
+    let sharding = sharding(row)?;
     let precision = precision(row, device, &mut trace)?;
     let layout = Layout {
         dp: degrees.dp,
@@ -47,15 +47,12 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
         precision,
         attention: attention(row, family, device, &mut trace)?,
         gradient_sync: GradientSync::AllReduce { overlapped: sharding.overlapped },
-        offload: if says(&row.notes.to_ascii_lowercase(), &["optimizer offload", "cpu offload"]) {
-            Offload::Optimizer
-        } else {
-            Offload::None
-        },
+        offload: if offloads(row) { Offload::Optimizer } else { Offload::None },
         optimizer: Optimizer::AdamW,
         frozen: trains_adapters(row),
         ..Layout::default()
     };
+    let layout = trainable(row, layout, device, &mut trace);
     Ok(RowLayout { layout: scheduled(row, layout, &degrees, &mut trace), trace })
 }
 
@@ -125,6 +122,64 @@ fn scheduled(row: &Row, layout: Layout, degrees: &Degrees, trace: &mut Vec<Trace
         () => PipelineSchedule::OneForwardOneBackward,
     };
     Layout { schedule, ..layout }
+}
+
+/// Sharding by its column; where that is empty, notes or framework may say that FSDP is on.
+fn sharding(row: &Row) -> Result<parse::Sharding, Skip> {
+    let stated = parse::sharding(&row.zero_stage_or_fsdp)?;
+    let noted = says(&row.notes.to_ascii_lowercase(), &["fsdp=on", "fsdp=true"])
+        || says(&row.framework.to_ascii_lowercase(), &["fsdp", "torchtitan"]);
+    match stated {
+        None if noted => Ok(parse::sharding("fsdp")?.unwrap_or_default()),
+        stated => Ok(stated.unwrap_or_default()),
+    }
+}
+
+/// A step that was timed did fit: where weights, gradients and optimizer of a dense model alone exceed the memory, adapters
+/// were trained.
+fn trainable(row: &Row, layout: Layout, device: &DeviceSpec, trace: &mut Vec<TraceEntry>) -> Layout {
+    let family = parse::software(&row.framework).family;
+    // Megatron-Core sums gradients in 32 bits.
+    let gradient = if family == SoftwareFamily::MegatronCore { 4.0 } else { 2.0 };
+    let state = parse::transformer(row).ok().and_then(|model| least_state_gib(&model, &layout, gradient));
+    let timed = !row.metric_name.to_ascii_lowercase().contains("memory");
+    if layout.frozen || !timed || state.is_none_or(|state| state < device.memory_gib) {
+        return layout;
+    }
+    if row.zero_stage_or_fsdp.trim().is_empty() && layout.zero.stage == ZeroStage::None && layout.dp > 1 {
+        trace.push(assumed("sharding", "the optimizer's: its whole state exceeds the memory"));
+        let sharded = Layout { zero: Zero { stage: ZeroStage::One, ..layout.zero }, ..layout };
+        return trainable(row, sharded, device, trace);
+    }
+    trace.push(assumed("trained", "adapters: the state of all weights exceeds the memory"));
+    Layout { frozen: true, ..layout }
+}
+
+/// Least memory of the state of a dense model's layers on a device, GiB: 2 bytes of weights, those of gradients, 12 of the
+/// optimizer.
+/// `None` for mixtures of experts and with state on the host.
+fn least_state_gib(model: &parse::Transformer, layout: &Layout, gradient: f64) -> Option<f64> {
+    if model.experts.is_some() || layout.offload != Offload::None {
+        return None;
+    }
+    let attention = model.hidden * model.head_dim * 2 * (model.heads + model.kv_heads);
+    let matrices = if model.gated { 3 } else { 2 };
+    let numbers = (model.layers * (attention + matrices * model.hidden * model.ffn_hidden)) as f64;
+    let ranks = (layout.dp * layout.cp) as f64;
+    let [weights, gradients, optimizer] = match layout.zero.stage {
+        ZeroStage::None => [1.0; 3],
+        ZeroStage::One => [1.0, 1.0, ranks],
+        ZeroStage::Two => [1.0, ranks, ranks],
+        ZeroStage::Three => [ranks; 3],
+    };
+    let bytes = 2.0 / weights + gradient / gradients + 12.0 / optimizer;
+    Some(numbers * bytes / (layout.tp * layout.pp) as f64 / (1u64 << 30) as f64)
+}
+
+/// Whether the host keeps the optimizer.
+fn offloads(row: &Row) -> bool {
+    let text = format!("{} {}", row.notes, row.zero_stage_or_fsdp).to_ascii_lowercase();
+    says(&text, &["optimizer offload", "cpu offload", "zero-offload", "zero offload", "offload optimizer"])
 }
 
 /// Whether only adapters are trained.

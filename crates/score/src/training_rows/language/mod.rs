@@ -11,7 +11,7 @@ use cutplane_sim::estimate::{EstimateError, Estimator, FoldedModel, Layout, Step
 use cutplane_sim::kernel::{GpuModel, Standing};
 
 use crate::metric::{Metric, Quantity, StepFacts, StepPart};
-use crate::parse;
+use crate::parse::{self, SoftwareFamily};
 use crate::prediction::{Origin, RowPrediction, Skip};
 use crate::profile::Profile;
 use crate::row::Row;
@@ -41,7 +41,7 @@ pub(super) fn predict(row: &Row, metric: &Metric, profile: &Profile) -> Result<R
         let slowed = if model::is_fine_tuning(row) { FINE_TUNING } else { 1.0 };
         let mut step = estimator.estimate(&planned.layout).map_err(|error| refused(&error))?;
         step.predicted = step.predicted * slowed;
-        let mut prediction = of_step(metric, &step, &facts(&model.folded, &planned.layout, &gpu))?;
+        let mut prediction = of_step(metric, &step, &facts(row, &model.folded, &planned.layout, &gpu))?;
         prediction.note("where the step goes", parts(&step), stack.origin.clone());
         prediction.note("time of the step over its kernels", slowed, Origin::Assumed);
         prediction
@@ -81,8 +81,13 @@ fn one_layer(
     Ok(RowPrediction::new(metric.in_unit(seconds.seconds), metric.in_unit(seconds.low), metric.in_unit(seconds.high)))
 }
 
-fn facts(model: &FoldedModel, layout: &Layout, gpu: &GpuModel) -> StepFacts {
-    let (model_flops, executed_flops) = flops::of_step(model, layout);
+/// Share of the pairs of a causal attention that NeMo's count of operations holds.
+const CAUSAL_HALF: f64 = 0.5;
+
+fn facts(row: &Row, model: &FoldedModel, layout: &Layout, gpu: &GpuModel) -> StepFacts {
+    let nemo = parse::software(&row.framework).family == SoftwareFamily::MegatronCore
+        && row.framework.to_ascii_lowercase().contains("nemo");
+    let (model_flops, executed_flops) = flops::of_step(model, layout, if nemo { CAUSAL_HALF } else { 1.0 });
     StepFacts {
         samples: layout.global_batch as f64,
         tokens_per_sample: Some(model.sequence_length as f64),

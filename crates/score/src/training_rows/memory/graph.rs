@@ -1,5 +1,6 @@
 //! Memory of convolutional and recurrent networks, by a walk over their operators.
 
+use cutplane_graph::{DeviceSpec, ModelGraph};
 use cutplane_plan::Optimizer;
 use cutplane_sim::estimate::{Layout, Precision};
 use cutplane_sim::footprint::{Keeping, of_model};
@@ -20,6 +21,30 @@ pub(super) fn state_bytes(numbers: f64) -> f64 {
     numbers * STATE
 }
 
+/// The largest batch of `most` halved time and again whose step fits a device, down to one sample.
+pub(in crate::training_rows) fn fitting_batch(graph: &ModelGraph, most: u64, narrow: bool, device: &DeviceSpec) -> u64 {
+    let fits = |batch: &u64| {
+        of_model(graph, &layout(1, *batch, narrow), &keeping())
+            .is_ok_and(|footprint| footprint.verdict((device.memory_gib * super::GIB) as u64).fits)
+    };
+    std::iter::successors(Some(most), |batch| (*batch > 1).then_some(batch / 2)).find(fits).unwrap_or(1)
+}
+
+fn layout(replicas: u64, batch: u64, narrow: bool) -> Layout {
+    Layout {
+        dp: replicas.max(1),
+        micro_batch: batch,
+        global_batch: batch.saturating_mul(replicas.max(1)),
+        precision: if narrow { Precision::AmpF16 } else { Precision::F32 },
+        optimizer: Optimizer::Sgd,
+        ..Layout::default()
+    }
+}
+
+const fn keeping() -> Keeping {
+    Keeping { workspace_bytes: 0.0, ..Keeping::PYTORCH_DDP }
+}
+
 /// The footprint of a row's network on one device.
 ///
 /// # Errors
@@ -30,17 +55,9 @@ pub(super) fn counted(row: &Row, profile: &Profile) -> Result<Counted, Skip> {
         return Err(Skip::new("unsupported-memory", "stages of unlike operators"));
     }
     let autocast = parse::precision(&row.precision)?.is_some_and(|precision| precision.products.is_low());
-    let layout = Layout {
-        dp: graph.replicas.max(1),
-        micro_batch: graph.micro_batch,
-        global_batch: graph.micro_batch.saturating_mul(graph.replicas.max(1)),
-        precision: if autocast { Precision::AmpF16 } else { Precision::F32 },
-        optimizer: Optimizer::Sgd,
-        ..Layout::default()
-    };
-    let keeping = Keeping { workspace_bytes: 0.0, ..Keeping::PYTORCH_DDP };
+    let layout = layout(graph.replicas, graph.micro_batch, autocast);
     let refused = |error: cutplane_sim::estimate::EstimateError| Skip::new("refused-layout", error.to_string());
-    let footprint = of_model(&graph.network.graph, &layout, &keeping).map_err(refused)?;
+    let footprint = of_model(&graph.network.graph, &layout, &keeping()).map_err(refused)?;
     let device = parse::device(&row.hardware)?;
     let trace = graph.trace;
     Ok(Counted { footprint, layout, capacity_gib: capacity_gib(row, device), reports_last_stage: false, trace })

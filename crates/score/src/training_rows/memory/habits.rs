@@ -24,9 +24,23 @@ const INTERNEVO_CACHED: f64 = 1.45;
 /// Bytes of a logit at the peak of a fused loss.
 const FUSED_LOSS: f64 = 10.0;
 
+/// Bytes of a logit at the peak of the loss of Megatron-LM 1: 16-bit logits, their 32-bit form, its copy, and the exponentials.
+const COPYING_LOSS: f64 = 14.0;
+
+/// Megatron-LM before its second version copies the logits that its loss works on (`vocab_parallel_logits.clone()`).
+fn copies_logits(row: &Row) -> bool {
+    let lower = row.framework.to_ascii_lowercase();
+    let version = lower.split_once("megatron-lm v").map(|(_, version)| version);
+    version.is_some_and(|version| version.starts_with("1.") || version.starts_with("0."))
+}
+
 /// The habits of a row's software on its device.
 pub(super) fn habits(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> Keeping {
     let keeping = Keeping { recomputed: recomputed(row), ..by_family(recipe.family, row) };
+    let keeping = Keeping {
+        loss_bytes_per_logit: if copies_logits(row) { COPYING_LOSS } else { keeping.loss_bytes_per_logit },
+        ..keeping
+    };
     if recipe.family != SoftwareFamily::MegatronCore {
         return keeping;
     }

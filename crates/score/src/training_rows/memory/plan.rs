@@ -6,7 +6,7 @@ use cutplane_sim::estimate::{AttentionKernel, Layout, PipelineSchedule, Recomput
 use super::LADDER;
 use super::recipe::Recipe;
 use crate::metric::{Metric, Quantity};
-use crate::parse;
+use crate::parse::{self, SoftwareFamily};
 use crate::prediction::{Origin, Skip, TraceEntry};
 use crate::row::Row;
 use crate::training_rows::language;
@@ -23,6 +23,8 @@ const TEST_DEVICES: u64 = 8;
 pub(super) struct MemoryPlan {
     pub(super) layout: Layout,
     pub(super) usual_recompute: &'static [Recompute],
+    /// Whether a step that was timed may have sharded its optimizer without the row's saying so, as Megatron-Core's recipes do.
+    pub(super) may_shard_optimizer: bool,
     pub(super) trace: Vec<TraceEntry>,
 }
 
@@ -56,7 +58,9 @@ impl MemoryPlan {
         let stated = parse::recompute(&completed.recompute)?.is_some();
         let timed = !matches!(Metric::of(row)?.quantity, Quantity::OutOfMemory);
         let usual_recompute = if timed && !stated { LADDER } else { &[] };
-        Ok(Self { layout, usual_recompute, trace })
+        let unstated = parse::sharding(&row.zero_stage_or_fsdp)?.is_none();
+        let may_shard_optimizer = timed && unstated && recipe.family == SoftwareFamily::MegatronCore;
+        Ok(Self { layout, usual_recompute, may_shard_optimizer, trace })
     }
 }
 

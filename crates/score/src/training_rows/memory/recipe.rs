@@ -23,13 +23,20 @@ pub(super) struct Recipe {
     pub(super) is_release_run: bool,
 }
 
+/// The software of a row. A benchmark of one framework against another may name the one that ran in its notes.
+fn family_of(row: &Row) -> SoftwareFamily {
+    let first = row.notes.split(';').next().unwrap_or_default().trim();
+    let named = first.eq_ignore_ascii_case("pytorch");
+    parse::software(if named { first } else { &row.framework }).family
+}
+
 impl Recipe {
     pub(super) fn of(row: &Row) -> Self {
         let name = row.model.to_ascii_lowercase();
         let text = format!("{name} {}", row.notes.to_ascii_lowercase());
         let reports_last_stage = text.contains("reported by megatron logger");
         let is_release_run = text.contains("release run");
-        let family = parse::software(&row.framework).family;
+        let family = family_of(row);
         let tests = row.framework.to_ascii_lowercase().contains("ci)") || reports_last_stage;
         let is_functional_test = tests && family == SoftwareFamily::MegatronCore && !is_release_run;
         Self { text, name, family, reports_last_stage, is_functional_test, is_release_run }

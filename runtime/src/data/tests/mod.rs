@@ -1,0 +1,4 @@
+//! Deals of text, tokens and pictures.
+
+mod files;
+mod text;

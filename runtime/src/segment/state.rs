@@ -1,0 +1,58 @@
+//! What of the segments of a rank outlives a run: weights and what the optimizer keeps of them.
+
+use cutplane_graph::ParamId;
+
+use super::{SegmentRunner, Slot};
+use crate::checkpoint::{Part, Piece};
+
+impl SegmentRunner {
+    /// What there is to save, without the numbers: of each parameter those that this rank updates. `held` tells what of a
+    /// parameter's weight the rank holds.
+    pub(crate) fn pieces(&self, held: &dyn Fn(ParamId) -> Piece) -> Vec<Piece> {
+        let pieces = |(id, slot): (&ParamId, &Slot)| {
+            let parts: &[Part] =
+                if slot.has_moments() { &[Part::Weight, Part::Mean, Part::MeanSquare] } else { &[Part::Weight] };
+            let piece = |part: &Part| Piece { part: *part, ..held(*id).within(slot.owned()) };
+            parts.iter().map(piece).collect::<Vec<_>>()
+        };
+        self.slots.iter().flat_map(pieces).filter(|piece| piece.elements() > 0).collect()
+    }
+
+    /// The numbers of those of [`SegmentRunner::pieces`] that are wanted.
+    pub(crate) fn export(&self, wanted: &[Piece]) -> Vec<(Piece, Vec<f32>)> {
+        let numbers = |piece: &Piece| {
+            let held = self.slots.iter().find(|(id, _)| self.model.param(**id).name == piece.parameter);
+            let (_, slot) = held?;
+            let numbers = match piece.part {
+                Part::Weight => slot.owned_numbers(),
+                Part::Mean => slot.moments()?.0,
+                Part::MeanSquare => slot.moments()?.1,
+            };
+            Some((piece.clone(), numbers))
+        };
+        wanted.iter().filter_map(numbers).collect()
+    }
+
+    /// Updates made so far.
+    pub(crate) fn optimizer_steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// Goes on after `steps` updates with what the optimizer then kept of each parameter, whole.
+    ///
+    /// # Errors
+    /// Those of `moments`.
+    pub(crate) fn restore<E>(
+        &mut self,
+        steps: u32,
+        moments: &dyn Fn(ParamId) -> Result<Option<[Vec<f32>; 2]>, E>,
+    ) -> Result<(), E> {
+        self.steps = steps;
+        for (id, slot) in &mut self.slots {
+            if let Some([mean, square]) = moments(*id)? {
+                slot.set_moments(mean, square, &self.backend);
+            }
+        }
+        Ok(())
+    }
+}
