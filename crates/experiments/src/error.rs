@@ -59,7 +59,10 @@ pub enum ExperimentError {
         problem: String,
     },
     /// The same case stands in a file of records twice.
-    #[error("{path}: line {line}: case '{case}' of run '{run}' is recorded twice, first in line {first}: remove one of them", path = path.display())]
+    #[error(
+        "{path}: line {line}: case '{case}' of run '{run}' is recorded twice, first in line {first}: remove one of them",
+        path = path.display()
+    )]
     Duplicate {
         /// The file.
         path: PathBuf,

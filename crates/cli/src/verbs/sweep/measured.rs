@@ -1,6 +1,6 @@
 //! A sweep over this machine's cores: every plan predicted and measured.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -112,7 +112,7 @@ fn pairs(rows: &[Measurement]) -> Vec<(String, f64, f64)> {
         .collect()
 }
 
-fn errors(stem: &PathBuf, model: &str, pairs: &[(String, f64, f64)]) -> Result<()> {
+fn errors(stem: &Path, model: &str, pairs: &[(String, f64, f64)]) -> Result<()> {
     let mut series: Vec<String> = pairs.iter().map(|pair| pair.0.clone()).collect();
     series.dedup();
     let point = |(devices, predicted, measured): &(String, f64, f64)| {
