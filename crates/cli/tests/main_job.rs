@@ -9,9 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cutplane_plan::{Execution, OpSet, Plan, Recompute, Stage, Synchronisation, TensorSplit, read_plan, write_plan};
 use cutplane_record::{Source, read_measurements};
-use cutplane_units::Bytes;
 use serde_json::Value;
 
 const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/cpu-core-x2.toml");
@@ -54,37 +52,6 @@ fn a_plan_is_made_simulated_and_run() {
         let again = json(dir.path(), &["run", "plan.json", "--steps", "30", "--lr", "3e-3"]);
         assert_eq!(run["losses"], again["losses"]);
     }
-}
-
-/// What a plan file asks for besides its stages is simulated and run, with the numbers of the plain plan.
-#[test]
-fn a_plan_file_asks_for_more_than_stages() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let made = ["plan", "gpt-nano", "--devices", "cpu:2", "--batch", "4", "--profile", PROFILE, "--out", "plan.json"];
-    json(dir.path(), &made);
-    let path = dir.path().join("plan.json");
-    let mut plan = read_plan(&path).expect("a plan");
-    let model = cutplane_zoo::build(&plan.model.source).expect("a built-in model");
-    let (ops, devices) = (OpSet::range(0, model.ops().len()), vec!["cpu:0".to_owned(), "cpu:1".to_owned()]);
-    (plan.stages, plan.micro_batches) = (vec![Stage { ops, devices }], 2);
-    let plain = Execution::default;
-    let asked = [
-        plain(),
-        Execution { synchronisation: Synchronisation::Zero3, recompute: Recompute::Stages, ..plain() },
-        Execution { synchronisation: Synchronisation::ParameterServer, bucket_bytes: Some(Bytes::new(1)), ..plain() },
-        Execution { tensor: Some(TensorSplit::tensor(&model, 2, true)), ..plain() },
-        Execution { tensor: Some(TensorSplit::context(&model, 2)), recompute: Recompute::Layers, ..plain() },
-    ];
-    let losses: Vec<Vec<f64>> = asked
-        .map(|execution| {
-            write_plan(&path, &Plan { execution, ..plan.clone() }).expect("written");
-            let simulated = json(dir.path(), &["simulate", "plan.json", "--profile", PROFILE, "--trace", "trace.json"]);
-            assert!(simulated["predicted_step_ns"].as_u64() > Some(0), "{simulated}");
-            numbers(&json(dir.path(), &["run", "plan.json", "--steps", "3"])["losses"])
-        })
-        .into();
-    let same = |other: &Vec<f64>| other.iter().zip(&losses[0]).all(|(a, b)| (a - b).abs() <= 1e-5 * b);
-    assert!(losses.iter().all(same), "{losses:?}");
 }
 
 #[test]
