@@ -64,7 +64,7 @@ pub(super) type Reply = (Rank, Result<Answer, Failure>);
 /// The life of a rank's thread; it ends with the first failure, or when the run drops its end of `commands`.
 pub(super) fn rank_thread(
     core: usize,
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     comm: InProcess,
     commands: Receiver<Command>,
     replies: &Sender<Reply>,
@@ -75,7 +75,7 @@ pub(super) fn rank_thread(
         let _ = replies.send((rank, answer));
     };
     let backend = shared.roads.backends[rank.index()].clone();
-    if let Err(error) = run_rank(core, &backend, || serve(&shared, comm, commands, &answer)) {
+    if let Err(error) = run_rank(core, &backend, || serve(shared, comm, commands, &answer)) {
         answer(Err(Failure { error, follows: false, blame: Blame::Reporter(rank) }));
     }
 }

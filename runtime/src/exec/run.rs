@@ -86,7 +86,7 @@ impl Run {
         for (rank, comm) in world.into_iter().enumerate() {
             let (command, orders) = channel();
             let (core, shared, answers) = (options.core(rank), shared.clone(), answers.clone());
-            let body = move || rank_thread(core, shared, comm, orders, &answers);
+            let body = move || rank_thread(core, &shared, comm, orders, &answers);
             let thread = std::thread::Builder::new().name(format!("rank-{rank}")).spawn(body);
             threads.push(thread.map_err(|error| RuntimeError::Thread { rank, problem: error.to_string() })?);
             commands.push(command);
