@@ -85,7 +85,7 @@ fn a_plan_of_another_version_or_a_damaged_one_is_refused() {
         cutplane(dir.path(), &["plan", "gpt2", "--devices", "a100-80gb:2", "--batch", "8", "--out", "plan.json"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let text = std::fs::read_to_string(dir.path().join("plan.json")).expect("written");
-    write(dir.path(), "v9.json", &text.replacen("\"version\": 1", "\"version\": 9", 1));
+    write(dir.path(), "v9.json", &text.replacen("\"version\": 2", "\"version\": 9", 1));
     refuses(dir.path(), &["simulate", "v9.json"], &["v9.json", "version", "9"]);
     write(dir.path(), "half.json", &text[..text.len() / 2]);
     refuses(dir.path(), &["simulate", "half.json"], &["half.json"]);

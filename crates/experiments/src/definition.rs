@@ -177,7 +177,8 @@ impl Experiment {
             hasher.update(std::fs::read(&table).map_err(ExperimentError::read(&table))?);
         }
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let digest = hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let mut digest = format!("{:x}", hasher.finalize());
+        digest.truncate(12);
         let experiment = Self { name, folder: folder.to_owned(), definition, digest };
         experiment.check()?;
         Ok(experiment)

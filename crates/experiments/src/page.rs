@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::claim::Verdict;
 use crate::definition::Experiment;
 use crate::draw::FIGURES;
-use crate::record::RecordFile;
+use crate::record::{Record, RecordFile};
 use crate::run::judge;
 
 /// An experiment with its newest records.
@@ -59,7 +59,7 @@ impl Told {
 
     fn median_error(&self) -> Option<f64> {
         let records = &self.file.as_ref()?.records;
-        let mut errors: Vec<f64> = records.iter().filter_map(|record| record.relative_error()).map(f64::abs).collect();
+        let mut errors: Vec<f64> = records.iter().filter_map(Record::relative_error).map(f64::abs).collect();
         errors.sort_by(f64::total_cmp);
         let (low, high) = (errors.get((errors.len().max(1) - 1) / 2)?, errors.get(errors.len() / 2)?);
         Some(f64::midpoint(*low, *high))

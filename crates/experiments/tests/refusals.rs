@@ -1,5 +1,7 @@
 //! Whatever is wrong with a definition, a table or a record is refused by name.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::Path;
 
@@ -95,10 +97,7 @@ fn a_wrong_table_names_column_and_line() {
     for (replaced, wanted) in cases {
         let folder = folder(("title", "title"), replaced);
         let error = refusal(folder.path());
-        assert!(
-            error.contains(wanted) && error.contains("published") || error.contains(wanted),
-            "{replaced:?}: {error}"
-        );
+        assert!(error.contains(wanted), "{replaced:?}: {error}");
     }
 }
 

@@ -249,9 +249,14 @@ fn spellings_mean_what_they_say() {
 
 #[test]
 fn names_of_other_networks_are_not_taken_for_known_ones() {
-    for model in
-        ["wide_resnet50_2", "Mask R-CNN (ResNet-50)", "RetinaNet ResNet50", "Inception-ResNet-v2", "SE-ResNeXt-50"]
-    {
+    for model in [
+        "wide_resnet50_2",
+        "ResNet-5000",
+        "Mask R-CNN (ResNet-50)",
+        "RetinaNet ResNet50",
+        "Inception-ResNet-v2",
+        "SE-ResNeXt-50",
+    ] {
         let changes = [("model", model), ("metric_name", "throughput"), ("metric_unit", "images/s")];
         assert_eq!(asked(&changes).unwrap_err().reason, "unsupported-network", "{model}");
     }

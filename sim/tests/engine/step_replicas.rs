@@ -93,7 +93,7 @@ impl<'a> Cluster<'a> {
             cluster.ranks.insert(*rank, State { now, ..State::default() });
         }
         // Round robin until nobody can go on.
-        while all.iter().fold(false, |moved, rank| cluster.step(*rank) || moved) {}
+        while all.iter().filter(|rank| cluster.step(**rank)).count() > 0 {}
         for rank in &all {
             assert_eq!(cluster.ranks[rank].task, cluster.tasks[rank.0].len(), "{rank:?} is stuck");
         }

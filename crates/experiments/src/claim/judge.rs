@@ -3,6 +3,7 @@
 use super::{Check, Statistic};
 use crate::record::Record;
 use crate::value::{Parameters, Value, label};
+use cutplane_record::spearman;
 
 /// Whether it holds, and by how much.
 pub(super) type Judged = (Option<bool>, String);
@@ -68,27 +69,15 @@ fn at_most_published(records: &[&Record], within: f64) -> Judged {
 }
 
 fn order(records: &[&Record], at_least: f64) -> Judged {
-    let pairs: Vec<(f64, f64)> =
-        records.iter().filter_map(|record| Some((record.predicted, record.published?))).collect();
-    if pairs.len() < 3 {
+    let pairs = records.iter().filter_map(|record| Some((record.predicted, record.published?)));
+    let (predicted, published): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    if predicted.len() < 3 {
         return (None, "fewer than three published values".to_owned());
     }
-    let ranks = |values: Vec<f64>| -> Vec<f64> {
-        let rank = |own: &f64| {
-            let below = values.iter().filter(|value| *value < own).count() as f64;
-            let equal = values.iter().filter(|value| *value == own).count() as f64;
-            below + (equal - 1.0) / 2.0
-        };
-        values.iter().map(rank).collect()
-    };
-    let (a, b) = (ranks(pairs.iter().map(|pair| pair.0).collect()), ranks(pairs.iter().map(|pair| pair.1).collect()));
-    let mean = (pairs.len() - 1) as f64 / 2.0;
-    let moment = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
-    let correlation = moment(&a, &b) / (moment(&a, &a) * moment(&b, &b)).sqrt();
-    if !correlation.is_finite() {
+    let Some(correlation) = spearman(&predicted, &published) else {
         return (None, "all values are equal".to_owned());
-    }
-    (Some(correlation >= at_least), format!("rank correlation {correlation:.3} of {} values", pairs.len()))
+    };
+    (Some(correlation >= at_least), format!("rank correlation {correlation:.3} of {} values", predicted.len()))
 }
 
 fn equals(records: &[&Record], value: f64, within: f64) -> Judged {

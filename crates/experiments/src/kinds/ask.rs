@@ -22,6 +22,9 @@ impl Ask<'_> {
     }
 
     /// Text, if it is given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn text_or<'a>(&'a self, name: &str, default: &'a str) -> Result<&'a str, String> {
         match self.get(name) {
             None => Ok(default),
@@ -31,6 +34,9 @@ impl Ask<'_> {
     }
 
     /// Text that must be given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn text(&self, name: &str) -> Result<&str, String> {
         match self.get(name) {
             None => Err(missing(name)),
@@ -39,17 +45,26 @@ impl Ask<'_> {
     }
 
     /// A number, if it is given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn number_or(&self, name: &str, default: f64) -> Result<f64, String> {
         let Some(value) = self.get(name) else { return Ok(default) };
         value.number().filter(|number| number.is_finite()).ok_or_else(|| format!("'{name}' is {value}: write a number"))
     }
 
     /// A number that must be given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn number(&self, name: &str) -> Result<f64, String> {
         self.get(name).ok_or_else(|| missing(name)).and_then(|_| self.number_or(name, 0.0))
     }
 
     /// A whole number from 1, if it is given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn count_or(&self, name: &str, default: u64) -> Result<u64, String> {
         let number = self.number_or(name, default as f64)?;
         if number.fract() == 0.0 && (1.0..=1e15).contains(&number) {
@@ -59,11 +74,17 @@ impl Ask<'_> {
     }
 
     /// A whole number from 1 that must be given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn count(&self, name: &str) -> Result<u64, String> {
         self.get(name).ok_or_else(|| missing(name)).and_then(|_| self.count_or(name, 1))
     }
 
     /// Yes or no, if it is given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, String> {
         match self.get(name) {
             None => Ok(default),
@@ -73,6 +94,9 @@ impl Ask<'_> {
     }
 
     /// One number for each of `count` things: a list of as many, or a number for all.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn each(&self, name: &str, count: usize, default: f64) -> Result<Vec<f64>, String> {
         match self.get(name) {
             Some(Value::List(list)) if list.len() == count => Ok(list.clone()),
@@ -82,6 +106,9 @@ impl Ask<'_> {
     }
 
     /// A list of numbers, if it is given.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn list(&self, name: &str) -> Result<Option<&[f64]>, String> {
         match self.get(name) {
             None => Ok(None),
@@ -91,6 +118,9 @@ impl Ask<'_> {
     }
 
     /// Where a file is: the first folder that has it.
+    ///
+    /// # Errors
+    /// What is wrong with the parameter, by its name, and what to write.
     pub fn file(&self, name: &str) -> Result<PathBuf, String> {
         let file = self.text(name)?;
         let places = self.folders.iter().map(|folder| folder.join(file));

@@ -54,7 +54,7 @@ impl Kind for Formula {
         };
         let basis = if spread.is_some() { "network model" } else { "textbook form" };
         let (low, high) = spread.map_or((None, None), |(low, high)| (Some(of(low)), Some(of(high))));
-        let ends = (metric == "seconds").then_some((low, high)).unwrap_or_default();
+        let ends = if metric == "seconds" { (low, high) } else { (None, None) };
         Ok(Answer { value: of(seconds), low: ends.0, high: ends.1, basis: basis.to_owned() })
     }
 }

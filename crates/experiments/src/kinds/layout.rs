@@ -63,7 +63,7 @@ impl Kind for BestLayout {
         let found = outcome.chosen();
         let basis = format!("{}; at most {:.2}% from optimal", label(&found.layout), 100.0 * outcome.gap());
         let predicted = &found.estimate.predicted;
-        let ends = (metric == "step_s").then_some((Some(predicted.low), Some(predicted.high))).unwrap_or_default();
+        let ends = if metric == "step_s" { (Some(predicted.low), Some(predicted.high)) } else { (None, None) };
         Ok(Answer { value: value(metric, found, &outcome), low: ends.0, high: ends.1, basis })
     }
 }

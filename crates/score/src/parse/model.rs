@@ -93,7 +93,19 @@ pub fn model(row: &Row) -> Result<RowModel, Skip> {
 /// Stacks whose layers the columns cannot tell, by words of their names.
 const OTHER_STACKS: [(&[&str], &str, &str); 2] = [
     (
-        &["mamba", "nemotron3", "nemotron-3", "nemotron-h", "nemotronh", "jamba", "zamba", "rwkv", "hybrid"],
+        &[
+            "mamba",
+            "nemotron3_",
+            "nemotron3-",
+            "nemotron-3-",
+            "nemotron_3_",
+            "nemotron-h",
+            "nemotronh",
+            "jamba",
+            "zamba",
+            "rwkv",
+            "hybrid",
+        ],
         "hybrid-layers",
         "the mix of its layers",
     ),

@@ -11,7 +11,7 @@
 //!
 //! (Huang et al. 2019, section 2.3; Narayanan et al. 2021, section 2.2; Qi et al. 2023, table 1.) In general a step takes as
 //! long as the longest path through its passes and messages. Vanilla has one path; fill-drain is two flow shops of equal
-//! jobs; the paths of [1F1B and zero-bubble](turns) and of [interleaved pipelines](interleaved) start with the warm-up, run
+//! jobs; the paths of 1F1B and zero-bubble and of interleaved pipelines start with the warm-up, run
 //! along the busiest loop, and end with the cool-down, and each part has a longest one by itself. Devices in a row that are
 //! alike count once, so a price does not depend on the length of the pipeline. Interleaved chunks without a pattern have no
 //! such form; their recurrence is run as the engine runs it.

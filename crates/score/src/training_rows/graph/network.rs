@@ -106,7 +106,8 @@ pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
         });
     }
     let variant = VARIANTS.iter().any(|variant| plain.contains(variant));
-    let found = NETWORKS.iter().find(|(part, _)| plain.contains(part)).filter(|_| !variant);
+    let named = |part: &str| plain.contains(part) && !goes_on(&row.model, part);
+    let found = NETWORKS.iter().find(|(part, _)| named(part)).filter(|_| !variant);
     let Some((_, zoo)) = found.copied() else {
         return Err(Skip::new("unsupported-network", format!("'{}' ({name}) is no graph of the zoo", row.model)));
     };
@@ -116,6 +117,13 @@ pub(super) fn network(row: &Row, name: &str) -> Result<Network, Skip> {
         cutplane_zoo::build(&source).map_err(|error| impossible(&error))
     })?;
     Ok(Network { graph, update_bytes: MOMENTUM_BYTES, deviation: 0.0, tokens_per_sample: None })
+}
+
+/// Whether the number at the end of `part` is the beginning of a longer one in the name: ResNet-50 is no ResNet-5000.
+fn goes_on(name: &str, part: &str) -> bool {
+    let number = &part[part.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
+    let numbers = || name.split(|c: char| !c.is_ascii_digit());
+    !number.is_empty() && numbers().all(|one| one != number) && numbers().any(|one| one.starts_with(number))
 }
 
 /// TensorFlow's benchmarks stride in the first 1x1 of a bottleneck unless they say v1.5.
