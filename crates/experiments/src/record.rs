@@ -155,8 +155,17 @@ pub fn files(experiment: &Experiment) -> Result<Vec<RecordFile>, ExperimentError
     let entries = std::fs::read_dir(&folder).map_err(ExperimentError::read(&folder))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "csv")).collect();
-    paths.sort();
+    paths.sort_by_key(|path| age(path));
     paths.iter().map(|path| read(path)).collect()
+}
+
+/// Day and number of a file: `2026-11-23.csv` is older than `2026-11-23.01.csv`.
+fn age(path: &Path) -> (String, u32) {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    match stem.split_once('.') {
+        Some((day, number)) => (day.to_owned(), number.parse().unwrap_or(u32::MAX)),
+        None => (stem, 0),
+    }
 }
 
 /// The newest records of the definition as it stands.
@@ -190,7 +199,6 @@ impl Recorder {
         let folder = experiment.folder.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(ExperimentError::write(&folder))?;
         let day = provenance.day().to_owned();
-        // Letters keep the files of a day in the order of their names.
         let names = (0_u32..).map(|number| if number == 0 { day.clone() } else { format!("{day}.{number:02}") });
         let paths = names.map(|name| folder.join(format!("{name}.csv")));
         let path = paths.into_iter().find(|path| !path.exists()).unwrap_or_else(|| folder.join("records.csv"));
@@ -250,5 +258,19 @@ impl Recorder {
             definition: self.file.definition.clone(),
             seed: self.seed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_day_are_ordered_by_number() {
+        let mut names =
+            ["2026-11-23.10.csv", "2026-11-24.csv", "2026-11-23.csv", "2026-11-23.9.csv", "2026-11-23.01.csv"];
+        names.sort_by_key(|name| age(Path::new(name)));
+        let wanted = ["2026-11-23.csv", "2026-11-23.01.csv", "2026-11-23.9.csv", "2026-11-23.10.csv", "2026-11-24.csv"];
+        assert_eq!(names, wanted);
     }
 }
