@@ -3,12 +3,13 @@
 pub(crate) mod mixed;
 mod report;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use cutplane_graph::{DeviceGraph, DeviceKind, DeviceSpec, Dtype, ModelGraph, ModelSource};
+use cutplane_graph::{DeviceGraph, DeviceKind, DeviceSpec, Dtype, LinkSpec, ModelGraph, ModelSource};
 use cutplane_plan::{Optimizer, write_atomically};
 use cutplane_sim::estimate::{AttentionKernel, FoldedModel, Layout, Precision, Stack};
 use cutplane_sim::footprint::Keeping;
@@ -227,10 +228,10 @@ impl Question {
         let first = &self.devices.devices()[0].host;
         let host: Vec<_> = self.devices.device_ids().filter(|id| self.devices.device(*id).host == *first).collect();
         let (inner, whole) = ((layout.tp * layout.cp) as usize, host.len() <= layout.devices() as usize);
-        let irregular = self.devices.spec().links.iter().any(|link| {
-            let device = |name: &str| self.devices.device_by_name(name).is_some();
-            device(&link.from) && device(&link.to)
-        });
+        // Hosts of one kind are alike: the first stands for all.
+        let names: HashSet<&str> = host.iter().map(|id| self.devices.device(*id).name.as_str()).collect();
+        let within = |link: &LinkSpec| names.contains(link.from.as_str()) && names.contains(link.to.as_str());
+        let irregular = self.devices.spec().links.iter().any(within);
         if !irregular || !whole || !host.len().is_multiple_of(inner) {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ use super::error::EstimateError;
 use super::layout::{AttentionKernel, Layout, PipelineSchedule, Precision};
 use super::mesh::Mesh;
 use super::model::FoldedModel;
-use super::pipeline::{Devices, Hop, Pipeline};
+use super::pipeline::{Devices, Hop, Pipeline, Travel};
 use super::price::Pricer;
 use super::sharding::gradient_bytes;
 use super::stack::{Stack, Trait};
@@ -228,16 +228,35 @@ impl<'a> Estimator<'a> {
         pricer.mesh.hand_over(bytes / cut, layout.sequence_parallel)
     }
 
+    fn pipeline<'d>(&self, priceable: &Priceable<'_>, devices: &'d [Devices]) -> Pipeline<'d> {
+        let layout = priceable.pricer.layout;
+        Pipeline {
+            schedule: layout.schedule,
+            devices,
+            hop: Hop { transfer: priceable.hop, latency: 0.0 },
+            micro_batches: layout.micro_batches(),
+            overlap_slowdown: self.stack.overlap_slowdown,
+        }
+    }
+
+    /// The step without gradients between replicas and without the optimizer, s.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    pub(crate) fn passes_seconds(&self, layout: &Layout) -> Result<f64, EstimateError> {
+        let priceable = self.priceable(layout)?;
+        let passes = |stage: &Stage| Devices { travel: Travel::default(), ..stage.devices() };
+        let devices: Vec<Devices> = priceable.stages.runs.iter().map(passes).collect();
+        Ok(self.pipeline(&priceable, &devices).end(0) + self.stack.step_ms * 1e-3)
+    }
+
     /// The step: passes, gradients that meet, gradients that the ends share, the slowest update. Every rank waits for the norm
     /// of all gradients before it updates.
     fn compose(&self, priceable: &Priceable<'_>) -> StepEstimate {
         let (layout, stages) = (priceable.pricer.layout, &priceable.stages.runs);
         let m = layout.micro_batches();
         let devices: Vec<Devices> = stages.iter().map(Stage::devices).collect();
-        let hop = Hop { transfer: priceable.hop, latency: 0.0 };
-        let overlap_slowdown = self.stack.overlap_slowdown;
-        let pipeline =
-            Pipeline { schedule: layout.schedule, devices: &devices, hop, micro_batches: m, overlap_slowdown };
+        let pipeline = self.pipeline(priceable, &devices);
         let last = stages.len() - 1;
         let (mut slowest, mut end, mut most_behind) = (0, f64::NEG_INFINITY, f64::NEG_INFINITY);
         for (at, stage) in stages.iter().enumerate() {

@@ -48,11 +48,11 @@ fn place_line(mapping: &HostMapping) -> String {
     let rate = |bytes: f64| format!("{:.0} GB/s", bytes / 1e9);
     let inner =
         if size > 1 { format!(", each at {}", rate(mapping.inner_all_reduce_bytes_per_s)) } else { String::new() };
-    format!(
-        "place    groups of {size}: {}{inner}; neighbours at {}\n",
-        groups.join(" | "),
-        rate(mapping.outer_bytes_per_s)
-    )
+    let outer = match groups.len() {
+        1 => String::new(),
+        _ => format!("; neighbours at {}", rate(mapping.outer_bytes_per_s)),
+    };
+    format!("place    groups of {size}: {}{inner}{outer}\n", groups.join(" | "))
 }
 
 /// Why a search ended, in words.

@@ -76,7 +76,7 @@ pub struct PredictedStep {
     pub tokens_per_s: f64,
     /// Devices used.
     pub devices: u64,
-    /// Memory of the fullest device, bytes.
+    /// Memory that the driver reports for the fullest device, bytes: the allocator's cache grows until the device is full.
     pub peak_memory_bytes: u64,
     /// Memory of a device, bytes.
     pub device_memory_bytes: u64,
@@ -156,7 +156,7 @@ fn predicted(problem: &LayoutProblem<'_>, chosen: &Candidate) -> PredictedStep {
         step_high_s: time.high,
         tokens_per_s: chosen.estimate.tokens_per_second(),
         devices,
-        peak_memory_bytes: chosen.footprint.device().get(),
+        peak_memory_bytes: chosen.footprint.device().get().min(problem.device_memory),
         device_memory_bytes: problem.device_memory,
         fullest_stage: verdict.stage,
         largest_part: verdict.binding.to_owned(),

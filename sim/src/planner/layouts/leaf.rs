@@ -114,15 +114,14 @@ impl<'a> Appraiser<'a> {
         let plain = Sharing { zero: Zero::default(), offload: Offload::None };
         let layout = with_split(self.space.layout(arithmetic, grid, timing, &plain), split);
         tally.counts.priced += 1;
-        let step = match self.estimator.estimate(&layout) {
-            Ok(step) => step,
+        let passes = match self.estimator.passes_seconds(&layout) {
+            Ok(passes) => passes,
             Err(EstimateError::Inconsistent { .. }) => {
                 tally.counts.refused += 1;
                 return Ok(None);
             }
             Err(other) => return Err(other),
         };
-        let passes = step.predicted.seconds - step.breakdown.gradient_sync - step.breakdown.optimizer;
         if arithmetic.recompute != RecomputeChoice::Layers {
             return Ok(Some(passes));
         }
