@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cutplane_record::{Source, read_measurements};
+use cutplane_record::{Source, read_measurements, read_profile, write_profile};
 use serde_json::Value;
 
 const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/cpu-core-x2.toml");
@@ -112,4 +112,17 @@ fn an_interrupted_comparison_keeps_what_it_recorded() {
     assert_eq!(2 * measured.len(), records.len());
     assert!(measured.iter().any(|row| row.n >= 1 && row.median_ns > 0.0));
     assert!(measured.iter().all(|row| (row.n == 0) == row.error.is_some() && row.n < 100_000));
+}
+
+#[test]
+fn a_device_by_itself_is_planned_from_its_own_profile() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut profile = read_profile(Path::new(PROFILE)).expect("the fixture");
+    (profile.messages, profile.all_reduce) = (Vec::new(), Vec::new());
+    write_profile(&dir.path().join("alone.toml"), &profile).expect("written");
+    let plan =
+        ["plan", "gpt-nano", "--devices", "cpu:1", "--batch", "8", "--profile", "alone.toml", "--out", "plan.json"];
+    let planned = json(dir.path(), &plan);
+    assert!(planned["gap"].as_f64().expect("a proven gap") <= 1e-3, "{planned}");
+    json(dir.path(), &["simulate", "plan.json", "--profile", "alone.toml"]);
 }

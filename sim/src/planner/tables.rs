@@ -232,7 +232,8 @@ pub(super) fn work_table(
     let load = |bytes| nothing_is_free(&|bytes| cost.load(bytes, device), bytes);
     let (mut segment, mut send, mut recv, mut load) =
         (BySize::new(&segment), BySize::new(&send), BySize::new(&recv), BySize::new(&load));
-    let own_messages = !cost.overlaps(device);
+    // A device by itself has nobody to write to, and its profile no time for that.
+    let own_messages = !cost.overlaps(device) && problem.devices.devices().len() > 1;
     Table::try_build(blocks.len(), IntervalWork::default(), |first, end| {
         let ops = blocks.ops(first, end);
         let (forward, backward) = prices.interval(ops.start, ops.end);
