@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::claim::Claim;
+use crate::claim::{Claim, TwinClaim};
 use crate::error::ExperimentError;
 use crate::figure::FigureSpec;
 use crate::kinds::{Kind, kind};
@@ -103,13 +103,16 @@ pub struct Twin {
     pub batch: u64,
     /// Tokens of a sample.
     pub seq: Option<u64>,
+    /// Replaces the number of layers.
+    pub layers: Option<u64>,
     /// Measured steps of each plan.
     #[serde(default = "default_steps")]
     pub steps: u64,
     /// What the twin shows.
     pub says: String,
-    /// The plan that must be measured fastest, if one is claimed.
-    pub fastest: Option<String>,
+    /// What must hold of the step times, those measured and those predicted.
+    #[serde(rename = "claim", default)]
+    pub claims: Vec<TwinClaim>,
 }
 
 const fn default_steps() -> u64 {

@@ -82,6 +82,9 @@ pub(crate) struct Compare {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+    /// Prints nothing: for verbs that tell of several comparisons themselves.
+    #[arg(skip)]
+    pub(crate) quiet: bool,
 }
 
 /// What a comparison works on, loaded and checked.
@@ -104,7 +107,7 @@ impl Compare {
         let pricing = self.pricing(&inputs.devices)?;
         let problem = self.problem(&inputs, pricing.memory());
         let (candidates, outcome) = plans::candidates(&problem, &pricing, &inputs.names)?;
-        if !self.json {
+        if !self.json && !self.quiet {
             self.announce(&inputs, &pricing, &outcome);
         }
         let interrupt = progress::interrupt_flag()?;
@@ -121,7 +124,9 @@ impl Compare {
             bail!("interrupted before the first timed step; what was recorded is in {}", inputs.folder.display());
         }
         files::write_all(&inputs.folder, &setting, &candidates, &measured, &rows)?;
-        self.show(&rows, &measured, &inputs.folder)?;
+        if !self.quiet {
+            self.show(&rows, &measured, &inputs.folder)?;
+        }
         if let Some(note) = disturbed {
             eprintln!("note     {note}: measured times include that, predicted ones do not");
         }
