@@ -1,5 +1,7 @@
 //! `cutplane plan`: find the best plan and say how good it is.
 
+mod named;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ use cutplane_record::Timeline;
 use cutplane_sim::engine::simulate;
 use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, label, pareto};
 use cutplane_sim::planner::{
-    ChainDp, EvenSplit, Greedy, PlanOutcome, Planner, Problem, SearchBudget, SearchProgress, SearchSpace,
+    ChainDp, EvenSplit, Greedy, PLAN_NAME_PARTS, PlanOutcome, Planner, Problem, SearchBudget, SearchProgress,
+    SearchSpace,
 };
 use serde_json::json;
 
@@ -78,14 +81,17 @@ const MOST_RUNNABLE: usize = 16;
 /// Finds the plan with the shortest predicted step: data-parallel degree, pipeline cuts, micro-batches, schedule; at cluster
 /// scale every parallel axis.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = format!("Examples:
   cutplane plan gpt2 --devices a100-80gb:8 --batch 64        plan for eight GPUs of a catalogue, none needed
   cutplane plan gpt2 --devices dgx-a100:2 --batch 128 --out p.json
   cutplane plan gpt3-175b --cluster dgx-a100:128 --batch 1536 --pin recompute=none --top-k 3
   cutplane plan llama-2-70b --cluster dgx-h100:16 --batch 1024 --objective devices
   cutplane plan gpt2-xl --cluster p3.16xlarge:2+p2.16xlarge:2 --batch 128 --objective dollars
   cutplane plan my/config.json --devices my-cluster.toml --batch 32
-  cutplane plan gpt-mini --devices cpu:2 --batch 16              plan for this machine's cores, from its profile")]
+  cutplane plan gpt-mini --devices cpu:2 --batch 16              plan for this machine's cores, from its profile
+  cutplane plan gpt-nano --devices cpu:4 --name tp2xdp2-zero1 --out p.json
+
+{PLAN_NAME_PARTS}"))]
 pub(crate) struct Plan {
     #[command(flatten)]
     model: ModelArgs,
@@ -105,6 +111,9 @@ pub(crate) struct Plan {
     /// Prices from this device profile.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Makes the plan of this name in place of a search.
+    #[arg(long, value_name = "NAME", conflicts_with = "space")]
+    name: Option<String>,
     /// Searcher.
     #[arg(long, value_enum, default_value_t = Searcher::BEST)]
     planner: Searcher,
@@ -129,7 +138,7 @@ impl Plan {
     pub(crate) fn run(&self) -> Result<()> {
         let (source, model) = self.model.load()?;
         let devices = context::devices(&self.devices)?;
-        if self.wants_layout(&devices) {
+        if self.name.is_none() && self.wants_layout(&devices) {
             return if is_mixed(&devices) { self.mixed(&source, &devices) } else { self.layout(source) };
         }
         anyhow::ensure!(
@@ -150,6 +159,9 @@ impl Plan {
             precision: self.precision.unwrap_or(Dtype::F32),
             limits: SearchSpace { layer_pins: self.layouts.layer_pins()?, ..SearchSpace::default() },
         };
+        if let Some(name) = &self.name {
+            return named::show(&problem, &pricing, name, self.out.as_deref(), self.json);
+        }
         let outcome = search(&problem, &pricing, self.planner, self.time_limit, self.gap, self.seed)?;
         let timeline = predict(&outcome.plan, &model, &devices, &pricing)?;
         if let Some(path) = &self.out {
