@@ -47,6 +47,14 @@ pub struct Keeping {
     /// Whether fused attention works on another order of axes than the layers do, so that its output is kept twice when
     /// there is more than one sample (FlashAttention 2 in Transformer Engine).
     pub copies_fused_output: bool,
+    /// Whether scores that are written to memory become 32-bit before their softmax, which is kept so, beside the 16-bit
+    /// result that is multiplied on.
+    pub wide_softmax: bool,
+    /// 16-bit numbers that the activation of a feed-forward layer without gate keeps, besides its result: its input, where it
+    /// is one kernel; every factor and argument, where it is written out in operators.
+    pub activation_values: f64,
+    /// Whether tokens are sent to their experts by kernels that sort them on the way: no sorted copies stay.
+    pub sends_sorted: bool,
     /// Bytes of a logit and its gradients at the peak of the loss in 16-bit training: 4 of the 32-bit logits that become
     /// the softmax in place, and 2 of the 16-bit ones.
     pub loss_bytes_per_logit: f64,
@@ -94,6 +102,9 @@ impl Keeping {
         dropout: false,
         recomputed: Recomputed::NOTHING,
         copies_fused_output: true,
+        wide_softmax: false,
+        activation_values: 1.0,
+        sends_sorted: false,
         loss_bytes_per_logit: 6.0,
         vocabulary_multiple: 128,
         master: Master::Separate,
@@ -164,6 +175,9 @@ impl Keeping {
         dropout: true,
         recomputed: Recomputed::NOTHING,
         copies_fused_output: false,
+        wide_softmax: false,
+        activation_values: 1.0,
+        sends_sorted: false,
         loss_bytes_per_logit: 0.0,
         vocabulary_multiple: 1,
         master: Master::Separate,

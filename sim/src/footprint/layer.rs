@@ -121,7 +121,10 @@ impl<'a> Kept<'a> {
         } else {
             let scores = heads * keys;
             let dropped = if self.keeping.dropout { (1.0 + self.element) * scores } else { 0.0 };
-            (self.element * scores + dropped, 0.0)
+            // The 16-bit softmax is no longer needed once the 32-bit one and the dropped one are kept.
+            let wide = if self.keeping.wide_softmax && self.element < 4.0 { 4.0 - self.element } else { 0.0 };
+            let undropped = if self.keeping.wide_softmax && !self.keeping.dropout { self.element } else { 0.0 };
+            ((self.element + wide + undropped) * scores + dropped, 0.0)
         };
         // Norms of queries and keys copy their inputs out of the joint projection and keep them beside their outputs.
         let normed = if self.shape.query_norms {
@@ -138,7 +141,8 @@ impl<'a> Kept<'a> {
             return 0.0;
         }
         let output = if self.keeping.recomputed.activations { 0.0 } else { self.operand };
-        rows * width * (self.element * self.shape.gates() + output) / ranks
+        let before = if self.shape.gated { 2.0 } else { self.keeping.activation_values };
+        rows * width * (self.element * before + output) / ranks
     }
 
     /// A mixture of experts: every token goes to `top_k` experts, and to all ranks that share one of them.
@@ -148,7 +152,8 @@ impl<'a> Kept<'a> {
         let routed = local * experts.top_k as f64 * self.expert_tp;
         let inside = self.feed_forward(routed, experts.ffn_hidden as f64, self.expert_tp);
         let shared = self.feed_forward(rows, experts.shared_ffn_hidden as f64, self.tp);
-        inside + shared + self.element * hidden * (ROUTED_ROWS * routed + LOCAL_ROWS * local)
+        let [routed_rows, local_rows] = if self.keeping.sends_sorted { [1.0, 1.0] } else { [ROUTED_ROWS, LOCAL_ROWS] };
+        inside + shared + self.element * hidden * (routed_rows * routed + local_rows * local)
     }
 
     /// Gradients that exist at once in a backward pass: around the activation of the feed-forward layer, and of two values
