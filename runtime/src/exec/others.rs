@@ -300,7 +300,10 @@ impl Run {
         if processes.is_alive(0) && silent <= self.patience() {
             return Ok(());
         }
-        let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
+        // A rank of this process that waits for one of the leading process may say so now.
+        std::thread::sleep(TESTIMONY);
+        let late = self.replies().try_iter().find_map(|(_, answer)| Some(answer.err()?.error.to_string()));
+        let failure = failure.map(str::to_owned).or(late).map(|failure| format!("; {failure}")).unwrap_or_default();
         let problem = format!("the leading {} is {how}{failure}", processes.describe(0));
         Err(RuntimeError::Rank { rank: 0, problem })
     }

@@ -90,7 +90,7 @@ fn position() -> (usize, usize) {
     (index as usize, count as usize)
 }
 
-/// Host name, a number that only processes have in common which can see each other, and the number of the process.
+/// Host name, a number that only processes of one host have in common which can see each other, and the process's own.
 fn identity() -> [u64; WORDS] {
     let mut words = [0; WORDS];
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -99,9 +99,9 @@ fn identity() -> [u64; WORDS] {
         eight[..bytes.len()].copy_from_slice(bytes);
         *word = u64::from_le_bytes(eight);
     }
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or(host);
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    words[NAME] = fingerprint(&format!("{boot}{}", space.display()));
+    words[NAME] = fingerprint(&format!("{host}{boot}{}", space.display()));
     words[NAME + 1] = u64::from(std::process::id());
     words
 }
