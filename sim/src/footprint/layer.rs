@@ -4,15 +4,6 @@ use super::keeping::Keeping;
 use super::shape::{ExpertShape, TransformerShape};
 use crate::estimate::{AttentionKernel, Layout, Precision};
 
-/// 16-bit numbers of the hidden width that a token of a mixture of experts keeps on the rank that it comes from, besides
-/// the input and output of its norm: what is sent, gathered and put together again. Fitted together with
-/// [`ROUTED_ROWS`] by a search on a grid, on the drawn rows with experts of `megatron_ci_golden` and
-/// `megatron_ci_golden_tiny`.
-const LOCAL_ROWS: f64 = 6.0;
-/// 16-bit numbers of the hidden width that a token keeps on each rank that one of its experts lies on: the input of the
-/// first product, and what is left of the output.
-const ROUTED_ROWS: f64 = 1.5;
-
 /// The tokens that a layer works on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tokens {
@@ -120,11 +111,14 @@ impl<'a> Kept<'a> {
             (0.0, 4.0 * heads + copy)
         } else {
             let scores = heads * keys;
-            let dropped = if self.keeping.dropout { (1.0 + self.element) * scores } else { 0.0 };
-            // The 16-bit softmax is no longer needed once the 32-bit one and the dropped one are kept.
-            let wide = if self.keeping.wide_softmax && self.element < 4.0 { 4.0 - self.element } else { 0.0 };
-            let undropped = if self.keeping.wide_softmax && !self.keeping.dropout { self.element } else { 0.0 };
-            ((self.element + wide + undropped) * scores + dropped, 0.0)
+            let softmax = self.element.max(self.keeping.softmax_bytes);
+            // What the product with the values reads, where that is not the softmax itself.
+            let multiplied = match () {
+                () if self.keeping.dropout => 1.0 + self.element,
+                () if softmax > self.element => self.element,
+                () => 0.0,
+            };
+            ((softmax + multiplied) * scores, 0.0)
         };
         // Norms of queries and keys copy their inputs out of the joint projection and keep them beside their outputs.
         let normed = if self.shape.query_norms {
@@ -152,7 +146,7 @@ impl<'a> Kept<'a> {
         let routed = local * experts.top_k as f64 * self.expert_tp;
         let inside = self.feed_forward(routed, experts.ffn_hidden as f64, self.expert_tp);
         let shared = self.feed_forward(rows, experts.shared_ffn_hidden as f64, self.tp);
-        let [routed_rows, local_rows] = if self.keeping.sends_sorted { [1.0, 1.0] } else { [ROUTED_ROWS, LOCAL_ROWS] };
+        let [routed_rows, local_rows] = self.keeping.token_rows;
         inside + shared + self.element * hidden * (routed_rows * routed + local_rows * local)
     }
 

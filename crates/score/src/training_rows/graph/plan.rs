@@ -123,3 +123,21 @@ fn module_starts(graph: &ModelGraph) -> Vec<usize> {
     let modules = (0..ops.len()).filter(|at| !projected[*at]);
     modules.flat_map(|at| std::iter::repeat_n(at, if begins(&at) { 2 } else { 1 })).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_of_a_residual_network_end_with_its_blocks() {
+        let source = cutplane_zoo::source_from_argument("resnet101", None, cutplane_graph::Overrides::default());
+        let graph = cutplane_zoo::build(&source.expect("a known model")).expect("a valid model");
+        let counts = [26, 22, 33, 44, 44, 66, 66, 69];
+        let stages = ranges(&graph, &counts).expect("as many modules as torchgpipe has");
+        assert_eq!(module_starts(&graph).len(), counts.iter().sum::<usize>());
+        for stage in &stages[1..] {
+            // Torchgpipe's own balance cuts between blocks.
+            assert_ne!(graph.ops()[stage.start].layer, graph.ops()[stage.start - 1].layer, "{stage:?}");
+        }
+    }
+}

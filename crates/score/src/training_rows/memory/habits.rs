@@ -53,10 +53,10 @@ pub(super) fn habits(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> Keeping
     let keeping = Keeping { recomputed: recomputed(row), ..by_family(recipe.family, row) };
     let keeping = Keeping {
         loss_bytes_per_logit: if is_first_megatron(row) { COPYING_LOSS } else { keeping.loss_bytes_per_logit },
-        wide_softmax: is_first_megatron(row),
+        softmax_bytes: if is_first_megatron(row) { 4.0 } else { keeping.softmax_bytes },
         bf16_gradient_bytes: if reduces_narrow_gradients(row) { 2.0 } else { keeping.bf16_gradient_bytes },
         activation_values: if writes_gelu_out(row, recipe) { WRITTEN_GELU } else { keeping.activation_values },
-        sends_sorted: recipe.says(&["deepep"]),
+        token_rows: if recipe.says(&["deepep"]) { Keeping::FORWARDED_TOKENS } else { keeping.token_rows },
         ..keeping
     };
     if recipe.family != SoftwareFamily::MegatronCore {
