@@ -1,7 +1,5 @@
 //! Whatever is wrong with a definition, a table or a record is refused by name.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
 use std::path::Path;
 
