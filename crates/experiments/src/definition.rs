@@ -175,9 +175,12 @@ impl Experiment {
             .map_err(|source| ExperimentError::Toml { path: path.clone(), source: Box::new(source) })?;
         let mut hasher = Sha256::new();
         hasher.update(asked(&text));
-        for table in definition.runs.iter().filter_map(|run| run.published.as_ref()) {
-            let table = folder.join(table);
-            hasher.update(std::fs::read(&table).map_err(ExperimentError::read(&table))?);
+        for (run, table) in definition.runs.iter().filter_map(|run| Some((run, run.published.as_ref()?))) {
+            let absent = |error: std::io::Error| {
+                let problem = format!("the table '{}': {error}: add it, or leave the key out", table.display());
+                ExperimentError::field(&path, format!("run '{}': published", run.name), problem)
+            };
+            hasher.update(std::fs::read(folder.join(table)).map_err(absent)?);
         }
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut digest = format!("{:x}", hasher.finalize());

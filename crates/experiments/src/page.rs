@@ -144,16 +144,21 @@ impl Told {
             twin.says,
             100.0 * executed.median_error()
         );
-        text.push_str("| plan | predicted step | measured step | spread | error |\n|---|--:|--:|--:|--:|\n");
+        text.push_str(
+            "| plan | predicted step | measured step | spread | error | predicted peak | measured peak |\n\
+             |---|--:|--:|--:|--:|--:|--:|\n",
+        );
         for plan in &executed.plans {
             let _ = writeln!(
                 text,
-                "| {} | {} ms | {} ms | {} ms | {:+.1}% |",
+                "| {} | {} ms | {} ms | {} ms | {:+.1}% | {} MiB | {} MiB |",
                 plan.plan,
                 short(1e3 * plan.predicted_step_s),
                 short(1e3 * plan.measured_step_s),
                 short(1e3 * plan.measured_mad_s),
-                100.0 * plan.error()
+                100.0 * plan.error(),
+                short(plan.predicted_peak_mib),
+                short(plan.measured_peak_mib)
             );
         }
         text.push('\n');

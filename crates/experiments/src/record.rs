@@ -104,7 +104,8 @@ pub struct RecordFile {
 /// # Errors
 /// [`ExperimentError`]: not a file of records; a case that stands there twice.
 pub fn read(path: &Path) -> Result<RecordFile, ExperimentError> {
-    let bytes = std::fs::read(path).map_err(ExperimentError::read(path))?;
+    let mut bytes = std::fs::read(path).map_err(ExperimentError::read(path))?;
+    bytes.truncate(whole_lines(&bytes));
     let mut file = RecordFile {
         path: path.to_owned(),
         records: Vec::new(),
@@ -141,6 +142,11 @@ pub fn read(path: &Path) -> Result<RecordFile, ExperimentError> {
         });
     }
     Ok(file)
+}
+
+/// Bytes of the lines that were written to their end: what a killed run left of its last line is no record.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
 /// All files of records of an experiment, oldest first.
@@ -205,6 +211,7 @@ impl Recorder {
         let seed = experiment.definition.seed;
         let begun = latest(experiment)?.filter(|file| !again && file.commit == provenance.commit);
         if let Some(file) = begun {
+            drop_torn_line(&file.path).map_err(ExperimentError::write(&file.path))?;
             return Ok(Self { file, provenance, seed });
         }
         let folder = experiment.folder.join(FOLDER);
@@ -268,6 +275,13 @@ impl Recorder {
             seed: self.seed,
         }
     }
+}
+
+/// Shortens a file to its whole lines, so that the next line begins on one of its own.
+fn drop_torn_line(path: &Path) -> std::io::Result<()> {
+    let bytes = std::fs::read(path)?;
+    let whole = whole_lines(&bytes);
+    if whole == bytes.len() { Ok(()) } else { OpenOptions::new().write(true).open(path)?.set_len(whole as u64) }
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::value::Value;
 /// Folder of what was executed in the folder of an experiment.
 const FOLDER: &str = "twin";
 
+const MIB: f64 = 1_048_576.0;
+
 /// Step times of one plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TwinTimes {
@@ -25,6 +27,10 @@ pub struct TwinTimes {
     pub measured_step_s: f64,
     /// Median absolute deviation of it, s.
     pub measured_mad_s: f64,
+    /// Predicted peak memory of the fullest rank, MiB.
+    pub predicted_peak_mib: f64,
+    /// Measured, MiB.
+    pub measured_peak_mib: f64,
     /// Steps that were measured.
     pub steps: usize,
 }
@@ -125,6 +131,8 @@ fn read(path: &Path, twin: &Twin) -> Result<Executed, ExperimentError> {
             predicted_step_s: predicted.median_ns * 1e-9,
             measured_step_s: measured.median_ns * 1e-9,
             measured_mad_s: measured.mad_ns * 1e-9,
+            predicted_peak_mib: predicted.peak_memory_bytes as f64 / MIB,
+            measured_peak_mib: measured.peak_memory_bytes as f64 / MIB,
             steps: measured.n,
         })
     };
