@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use cutplane_runtime::comm::Processes;
+use cutplane_runtime::comm::{Processes, Talk};
 
 /// The processes of which this one is one; `None` when it was not launched with others.
 pub(crate) type Launched = Option<Arc<dyn Processes>>;
@@ -24,6 +24,38 @@ pub(crate) fn together(work: impl FnOnce(Launched) -> Result<()>) -> Result<()> 
         processes.abort();
     }
     done
+}
+
+/// What the leading process tells all others before they work together.
+pub(crate) struct Briefing {
+    processes: Arc<dyn Processes>,
+    talk: Box<dyn Talk>,
+}
+
+impl Briefing {
+    /// All processes open it together.
+    pub(crate) fn open(processes: &Arc<dyn Processes>) -> Result<Self> {
+        Ok(Self { processes: processes.clone(), talk: processes.talk()? })
+    }
+
+    /// Tells the others; keep it until they have worked.
+    pub(crate) fn tell(&mut self, text: &str) -> Result<()> {
+        for process in 1..self.processes.count() {
+            self.talk.tell(process, text.as_bytes().to_vec())?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what the leading process tells, for as long as it lives.
+    pub(crate) fn hear(&mut self) -> Result<String> {
+        loop {
+            if let Some((_, bytes)) = self.talk.hear()? {
+                return Ok(String::from_utf8(bytes)?);
+            }
+            anyhow::ensure!(self.processes.is_alive(0), "the leading {} is gone", self.processes.describe(0));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
 }
 
 #[cfg(feature = "mpi")]

@@ -22,10 +22,15 @@ pub trait Processes: Debug + Send + Sync {
     /// False when the process is known to have ended. One on another host is not known to have ended; it only falls silent.
     fn is_alive(&self, process: usize) -> bool;
 
-    /// A new world of `ranks` ranks, as many in each process, in order. Returned are this process's ends.
+    /// Ranks of a process in a world of `ranks`: they are dealt in order, so the last processes may have fewer, or none.
+    fn share(&self, ranks: usize) -> usize {
+        ranks.div_ceil(self.count()).max(1)
+    }
+
+    /// A new world of `ranks` ranks. Returned are this process's ends.
     ///
     /// # Errors
-    /// [`CommError::Transport`], also when the ranks cannot be dealt evenly.
+    /// [`CommError::Transport`].
     fn world(&self, ranks: usize, options: CommOptions) -> Result<Vec<Box<dyn Communicator>>, CommError>;
 
     /// A new channel for what the processes tell each other.
@@ -39,7 +44,7 @@ pub trait Processes: Debug + Send + Sync {
 }
 
 /// What processes tell each other: short messages, in order between any two of them.
-pub trait Talk: Send {
+pub trait Talk: Debug + Send {
     /// Starts to tell a process something; never waits.
     ///
     /// # Errors
@@ -52,4 +57,7 @@ pub trait Talk: Send {
     /// # Errors
     /// [`CommError::Transport`].
     fn hear(&mut self) -> Result<Option<(usize, Vec<u8>)>, CommError>;
+
+    /// Whether messages of this process's ranks are on their way and should not wait long for the next [`Talk::hear`].
+    fn is_busy(&self) -> bool;
 }

@@ -41,9 +41,8 @@ fn sum_of(group: &[Rank], len: usize) -> Vec<f32> {
 }
 
 fn messages_in_any_order<C: Communicator>(world: Vec<C>) {
-    let size = world[0].size();
     let got = on_all(world, |comm| {
-        let me = comm.rank();
+        let (me, size) = (comm.rank(), comm.size());
         let others = || (0..size as u32).map(Rank).filter(|peer| *peer != me);
         for peer in others() {
             for message in 0..40 {

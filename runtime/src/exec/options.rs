@@ -119,7 +119,7 @@ impl RunOptions {
                 cores.len() < ranks
             }
             // A launcher may have given each process some cores of the host.
-            Some(processes) => ranks / processes.count() * processes.neighbours() > cores_of_host(),
+            Some(processes) => (processes.share(ranks) * processes.neighbours()).min(ranks) > cores_of_host(),
         };
         CommOptions { spin: if shared { Duration::ZERO } else { self.comm.spin }, ..self.comm }
     }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,16 +18,17 @@ use std::time::{Duration, Instant};
 use cutplane_plan::Rank;
 
 use super::rank::{Command, Failure, Reply};
-use super::run::Run;
+use super::run::{Run, unreachable_processes};
 use super::step::Shared;
 use super::word::{Clocks, Word, count};
-use crate::comm::{CommError, Processes, Talk};
+use crate::comm::{Processes, Talk};
 use crate::error::RuntimeError;
 
 /// How often a process says that it lives.
 const PULSE: Duration = Duration::from_millis(100);
-/// Between two looks for words; it also bounds for how long a message waits whose sender computes.
-const NAP: Duration = Duration::from_micros(100);
+/// Between two looks for words: while a message is on its way whose sender may be computing, while ranks are at work, and
+/// when there is nothing to do.
+const NAPS: [Duration; 3] = [Duration::from_micros(100), Duration::from_millis(1), Duration::from_millis(5)];
 /// For how long a process that was asked for the time looks for the next question without a nap.
 const ATTENTION: Duration = Duration::from_millis(1);
 /// How old a comparison of clocks may be, and how many questions one takes.
@@ -56,15 +57,16 @@ impl Others {
         shared: Arc<Shared>,
         replies: Sender<Reply>,
     ) -> Result<Self, RuntimeError> {
-        let talk = processes.talk().map_err(of_rank_0)?;
+        let talk = processes.talk().map_err(unreachable_processes)?;
         let (orders, orders_of_run) = channel();
-        let (lost, share) = (Lost::default(), shared.program.ranks.len() / processes.count());
+        let (lost, share) = (Lost::default(), processes.share(shared.program.ranks.len()));
         let now = Instant::now();
         let clocks = Clocks { origin: now, ahead: 0 };
         let leader = Leader {
             clocks: vec![clocks; processes.count()],
             heard: vec![now; processes.count()],
             compared: None,
+            awaited: 0,
             processes,
             talk,
             shared,
@@ -100,8 +102,15 @@ impl Drop for Others {
     }
 }
 
-fn of_rank_0(error: CommError) -> RuntimeError {
-    RuntimeError::Rank { rank: 0, problem: error.to_string() }
+/// For how long a process may leave its words and messages alone.
+fn nap(talk: &dyn Talk, awaited: usize) -> Duration {
+    NAPS[if talk.is_busy() {
+        0
+    } else if awaited > 0 {
+        1
+    } else {
+        2
+    }]
 }
 
 /// What the thread of the leading process knows.
@@ -114,14 +123,16 @@ struct Leader {
     clocks: Vec<Clocks>,
     heard: Vec<Instant>,
     compared: Option<Instant>,
+    /// Answers that have not come.
+    awaited: usize,
 }
 
 impl Leader {
     fn work(mut self, orders: &Receiver<Word>) {
         let mut said = Instant::now();
         loop {
-            match orders.try_recv() {
-                Ok(Word::End) | Err(TryRecvError::Disconnected) => {
+            match orders.recv_timeout(nap(&*self.talk, self.awaited)) {
+                Ok(Word::End) | Err(RecvTimeoutError::Disconnected) => {
                     self.tell_all(&Word::End);
                     return;
                 }
@@ -130,18 +141,22 @@ impl Leader {
                         self.compare_clocks();
                     }
                     self.tell_all(&order);
+                    self.awaited += self.ranks_elsewhere();
                 }
-                Err(TryRecvError::Empty) => {}
+                Err(RecvTimeoutError::Timeout) => {}
             }
             if said.elapsed() > PULSE {
                 said = Instant::now();
                 self.tell_all(&Word::Alive);
                 self.look_after();
             }
-            if !self.listen() {
-                std::thread::sleep(NAP);
-            }
+            while self.listen() {}
         }
+    }
+
+    fn ranks_elsewhere(&self) -> usize {
+        let ranks = self.shared.progress.len();
+        ranks - self.processes.share(ranks).min(ranks)
     }
 
     fn tell_all(&mut self, word: &Word) {
@@ -161,6 +176,7 @@ impl Leader {
                 self.heard[process] = Instant::now();
                 match Word::decode(&bytes) {
                     Some(Word::Answer(rank, said)) => {
+                        self.awaited = self.awaited.saturating_sub(1);
                         // Nobody listens any more when the run has been dropped.
                         let _ = self.replies.send(said.reply(rank, self.clocks[process]));
                     }
@@ -177,7 +193,7 @@ impl Leader {
     }
 
     fn note_progress(&self, process: usize, places: &[usize]) {
-        let first = process * places.len();
+        let first = process * self.processes.share(self.shared.progress.len());
         for (place, progress) in places.iter().zip(self.shared.progress.iter().skip(first)) {
             progress.store(*place, Ordering::Relaxed);
         }
@@ -245,29 +261,31 @@ impl Run {
     /// # Errors
     /// [`RuntimeError::Rank`] when the leading process has ended or is silent for longer than the timeout of the
     /// communicator; with the failure of a rank of this process, if there was one.
-    pub fn serve(self) -> Result<(), RuntimeError> {
-        let Some(processes) = self.processes().cloned() else { return Ok(()) };
-        let mut talk = processes.talk().map_err(of_rank_0)?;
-        let (origin, share) = (Instant::now(), self.program().ranks.len() / processes.count());
-        let mine = processes.index() * share..(processes.index() + 1) * share;
+    pub fn serve(mut self) -> Result<(), RuntimeError> {
+        let (Some(processes), Some(mut talk)) = (self.processes().cloned(), self.take_leader()) else { return Ok(()) };
+        let (origin, ranks) = (Instant::now(), self.program().ranks.len());
+        let mine = |process: usize| (process * processes.share(ranks)).min(ranks);
+        let mine = mine(processes.index())..mine(processes.index() + 1);
         let (mut heard, mut said, mut asked) = (origin, origin, None::<Instant>);
+        let mut awaited = mine.len();
         let mut failure: Option<String> = None;
         loop {
             while let Ok(reply) = self.replies().try_recv() {
+                awaited = awaited.saturating_sub(1);
                 if let (_, Err(Failure { error, .. })) = &reply {
                     failure.get_or_insert_with(|| error.to_string());
                 }
-                talk.tell(0, Word::answer(reply, origin).encode()).map_err(of_rank_0)?;
+                talk.tell(0, Word::answer(reply, origin).encode()).map_err(unreachable_processes)?;
             }
             if said.elapsed() > PULSE {
                 said = Instant::now();
                 let places = self.shared().progress[mine.clone()].iter().map(|place| place.load(Ordering::Relaxed));
-                talk.tell(0, Word::Progress(places.collect()).encode()).map_err(of_rank_0)?;
+                talk.tell(0, Word::Progress(places.collect()).encode()).map_err(unreachable_processes)?;
                 self.check_leader(&*processes, heard, failure.as_deref())?;
             }
-            let Some((_, bytes)) = talk.hear().map_err(of_rank_0)? else {
+            let Some((_, bytes)) = talk.hear().map_err(unreachable_processes)? else {
                 if asked.is_none_or(|asked| asked.elapsed() > ATTENTION) {
-                    std::thread::sleep(NAP);
+                    std::thread::sleep(nap(&*talk, awaited));
                 }
                 continue;
             };
@@ -276,11 +294,12 @@ impl Run {
                 Some(Word::End) => return Ok(()),
                 Some(Word::Ping) => {
                     asked = Some(heard);
-                    talk.tell(0, Word::Pong(count(origin, Instant::now())).encode()).map_err(of_rank_0)?;
+                    talk.tell(0, Word::Pong(count(origin, Instant::now())).encode()).map_err(unreachable_processes)?;
                 }
                 Some(word) => {
                     if let Some(command) = word.command() {
                         self.order_local(&command?);
+                        awaited += mine.len();
                     }
                 }
                 None => {}

@@ -18,7 +18,7 @@ use super::step::{RankStep, RankTensors, Shared};
 use super::timing::{Timing, WarmUp, WarmedUp};
 use super::transfer::{Roads, Transfers};
 use crate::backend::Backend;
-use crate::comm::{Communicator, InProcess, Processes};
+use crate::comm::{CommError, Communicator, InProcess, Processes, Talk};
 use crate::data::Batches;
 use crate::error::RuntimeError;
 
@@ -31,6 +31,8 @@ pub struct Run {
     processes: Option<Arc<dyn Processes>>,
     /// The other processes, where this one leads several.
     others: Option<Others>,
+    /// What the leading process is listened to with, where this one does not lead.
+    leader: Option<Box<dyn Talk>>,
     replies: Receiver<Reply>,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -100,8 +102,13 @@ impl Run {
         }
         let (stop, watchdog) = (options.stop.clone(), options.watchdog);
         let processes = options.processes.clone();
-        let leading = processes.clone().filter(|processes| processes.index() == 0);
-        let others = leading.map(|processes| Others::lead(processes, shared.clone(), answers)).transpose()?;
+        let (others, leader) = match &processes {
+            None => (None, None),
+            Some(processes) if processes.index() == 0 => {
+                (Some(Others::lead(processes.clone(), shared.clone(), answers)?), None)
+            }
+            Some(processes) => (None, Some(processes.talk().map_err(unreachable_processes)?)),
+        };
         let (over, lost) = (false, None);
         let mut run = Self {
             program,
@@ -109,6 +116,7 @@ impl Run {
             commands,
             processes,
             others,
+            leader,
             replies,
             threads,
             stop,
@@ -146,6 +154,10 @@ impl Run {
 
     pub(super) fn processes(&self) -> Option<&Arc<dyn Processes>> {
         self.processes.as_ref()
+    }
+
+    pub(super) fn take_leader(&mut self) -> Option<Box<dyn Talk>> {
+        self.leader.take()
     }
 
     pub(super) fn others(&self) -> Option<&Others> {
@@ -320,8 +332,12 @@ fn world(ranks: usize, options: &RunOptions) -> Result<Vec<Box<dyn Communicator>
         let ends = InProcess::world(ranks, waiting).into_iter();
         return Ok(ends.map(|end| Box::new(end) as Box<dyn Communicator>).collect());
     };
-    let fail = |error: crate::comm::CommError| RuntimeError::Rank { rank: 0, problem: error.to_string() };
-    processes.world(ranks, waiting).map_err(fail)
+    processes.world(ranks, waiting).map_err(unreachable_processes)
+}
+
+/// Before there are ranks, the leading process's first one stands for all.
+pub(super) fn unreachable_processes(error: CommError) -> RuntimeError {
+    RuntimeError::Rank { rank: 0, problem: error.to_string() }
 }
 
 /// The ranks on each device that hands tensors over.

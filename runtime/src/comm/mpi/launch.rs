@@ -1,6 +1,7 @@
 //! The processes that a launcher of MPI has started.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cutplane_plan::Rank;
@@ -26,6 +27,8 @@ pub struct MpiProcesses {
     universe: Mutex<Option<Universe>>,
     /// What departed ranks have sent and nobody has received yet.
     pub(super) last_words: Mutex<Vec<OnTheWay>>,
+    /// Messages of this process's ranks that are on their way.
+    pub(super) leaving: AtomicUsize,
 }
 
 impl std::fmt::Debug for MpiProcesses {
@@ -62,7 +65,7 @@ impl MpiProcesses {
         let (index, count) = position();
         let identities = Channel::open().and_then(|channel| channel.gather(identity(), count)).map_err(fail)?;
         let (universe, last_words) = (Mutex::new(Some(universe)), Mutex::default());
-        Ok(Arc::new(Self { index, identities, universe, last_words }))
+        Ok(Arc::new(Self { index, identities, universe, last_words, leaving: AtomicUsize::new(0) }))
     }
 
     fn host(&self, process: usize) -> u64 {
@@ -166,6 +169,7 @@ impl Drop for MpiProcesses {
     }
 }
 
+#[derive(Debug)]
 struct Conversation {
     processes: Arc<MpiProcesses>,
     channel: Channel,
@@ -207,6 +211,10 @@ impl Talk for Conversation {
 
     fn hear(&mut self) -> Result<Option<(usize, Vec<u8>)>, CommError> {
         self.next().map_err(|problem| self.failed("listening to the processes", problem))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.processes.leaving.load(Ordering::Relaxed) > 0
     }
 }
 

@@ -14,6 +14,7 @@ mod launch;
 mod note;
 mod rank;
 mod raw;
+mod tensors;
 
 pub use launch::MpiProcesses;
 pub use rank::Mpi;

@@ -1,19 +1,20 @@
 //! One rank of a world of processes: its messages, and how it waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use burn::tensor::{DType, TensorData};
 use cutplane_plan::Rank;
 
 use super::launch::MpiProcesses;
-use super::note::{Call, Kind, Note, Outline};
+use super::note::{Call, Note, Outline};
 use super::raw::{Buffer, Channel, OnTheWay};
+use super::tensors::{parts, room, tensor};
 use crate::comm::{Arrived, CommError, CommOptions, Communicator, Payload, Pending, Processes, checks};
 use crate::memory;
-use crate::tensor::{HostData, HostTensor};
+use crate::tensor::HostTensor;
 
 /// Kinds of tags; the lower 16 bits name two ranks of two processes.
 const TENSORS: i32 = 1 << 16;
@@ -69,6 +70,8 @@ pub struct Mpi {
     pub(super) world: Arc<World>,
     pub(super) inbox: RefCell<Inbox>,
     leaving: RefCell<Vec<OnTheWay>>,
+    /// How many of them the process has been told of.
+    counted: Cell<usize>,
     /// Memory of blocks that have been sent or summed.
     pub(super) spare: RefCell<Vec<Vec<f32>>>,
 }
@@ -80,20 +83,17 @@ impl std::fmt::Debug for Mpi {
 }
 
 impl Mpi {
-    /// This process's ends of a new world of `ranks` ranks, as many in each process, in order. All processes call this
+    /// This process's ends of a new world of `ranks` ranks, dealt as [`Processes::share`] says. All processes call this
     /// together.
     ///
     /// # Errors
-    /// [`CommError::Transport`], also when the ranks cannot be dealt evenly.
+    /// [`CommError::Transport`].
     pub fn world(processes: &Arc<MpiProcesses>, ranks: usize, options: CommOptions) -> Result<Vec<Self>, CommError> {
-        let count = processes.count();
         let fail = |problem| CommError::Transport { rank: Rank(0), what: "opening a world".into(), problem };
-        let share = ranks / count;
-        if share * count != ranks || share > RANKS_OF_A_PROCESS {
-            let problem = format!(
-                "{ranks} ranks do not go evenly into {count} processes of at most {RANKS_OF_A_PROCESS}: start as many \
-                 processes as the plan has ranks, or a number that divides it"
-            );
+        let share = processes.share(ranks);
+        if share > RANKS_OF_A_PROCESS {
+            let problem =
+                format!("{share} ranks in a process, which has room for {RANKS_OF_A_PROCESS}: start more processes");
             return Err(fail(problem));
         }
         let channel = Channel::open().map_err(fail)?;
@@ -105,9 +105,10 @@ impl Mpi {
             world: world.clone(),
             inbox: RefCell::default(),
             leaving: RefCell::default(),
+            counted: Cell::new(0),
             spare: RefCell::default(),
         };
-        Ok((first..first + share).map(end).collect())
+        Ok((first.min(ranks)..(first + share).min(ranks)).map(end).collect())
     }
 
     pub(super) fn failed(&self, what: &str, problem: String) -> CommError {
@@ -166,7 +167,18 @@ impl Mpi {
                 self.recycle(block);
             }
         }
+        self.count(leaving.len());
         Ok(())
+    }
+
+    /// Tells the process how many messages of this rank are on their way.
+    fn count(&self, leaving: usize) {
+        let (before, all) = (self.counted.replace(leaving), &self.world.processes.leaving);
+        if leaving > before {
+            all.fetch_add(leaving - before, Ordering::Relaxed);
+        } else {
+            all.fetch_sub(before - leaving, Ordering::Relaxed);
+        }
     }
 
     /// Takes in whatever other ranks have told.
@@ -304,44 +316,6 @@ fn rest(waited: Duration, spin: Duration) {
     }
 }
 
-/// Room for a tensor.
-fn room(outline: &Outline) -> Buffer {
-    let elements = outline.shape.iter().product();
-    match outline.kind {
-        Kind::F32 => Buffer::Floats(vec![0.0; elements]),
-        Kind::I32 => Buffer::Integers(vec![0; elements]),
-        Kind::F16 | Kind::Bf16 => Buffer::Bytes(vec![0; 2 * elements]),
-    }
-}
-
-fn tensor(outline: Outline, buffer: Buffer) -> Option<HostTensor> {
-    let shape = outline.shape;
-    let half = |bytes: Vec<u8>, dtype| HostData::Half(TensorData::from_bytes_vec(bytes, shape.clone(), dtype));
-    let data = match (outline.kind, buffer) {
-        (Kind::F32, Buffer::Floats(data)) => HostData::F32(data),
-        (Kind::I32, Buffer::Integers(data)) => HostData::I32(data),
-        (Kind::F16, Buffer::Bytes(data)) => half(data, DType::F16),
-        (Kind::Bf16, Buffer::Bytes(data)) => half(data, DType::BF16),
-        _ => return None,
-    };
-    Some(HostTensor { shape, data })
-}
-
-/// How a tensor is told of, and its numbers.
-fn parts(tensor: HostTensor) -> (Outline, Buffer) {
-    let HostTensor { shape, data } = tensor.staged();
-    let (kind, buffer) = match data {
-        HostData::F32(data) => (Kind::F32, Buffer::Floats(data)),
-        HostData::I32(data) => (Kind::I32, Buffer::Integers(data)),
-        HostData::Half(data) => {
-            let kind = if data.dtype() == DType::F16 { Kind::F16 } else { Kind::Bf16 };
-            (kind, Buffer::Bytes(data.as_bytes().to_vec()))
-        }
-        HostData::Device(_) => unreachable!("a staged tensor is on the host"),
-    };
-    (Outline { kind, shape }, buffer)
-}
-
 impl Communicator for Mpi {
     fn rank(&self) -> Rank {
         self.rank
@@ -354,7 +328,6 @@ impl Communicator for Mpi {
     fn send(&self, to: Rank, message: u64, payload: Payload) -> Result<Pending<'_, ()>, CommError> {
         checks::peer(self.rank, to, self.world.size)?;
         self.pump()?;
-        self.sweep()?;
         self.check_failure()?;
         if self.is_gone(to) {
             return Err(CommError::PeerGone { rank: self.rank, peer: to, what: format!("message {message}") });
@@ -364,6 +337,7 @@ impl Communicator for Mpi {
         let (tensors, buffers): (Vec<_>, Vec<_>) = payload.into_iter().map(parts).unzip();
         self.tell(to, &Note::Message { number: message, tensors })?;
         buffers.into_iter().try_for_each(|buffer| self.post(TENSORS, to, buffer))?;
+        self.sweep()?;
         Ok(Pending::new(|| Ok(Arrived { value: (), waited: Duration::ZERO })))
     }
 
@@ -425,5 +399,6 @@ impl Drop for Mpi {
         }
         let mut last_words = self.world.processes.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         last_words.append(&mut self.leaving.borrow_mut());
+        self.count(0);
     }
 }

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use cutplane_graph::{DeviceGraph, ModelGraph};
-use cutplane_plan::{Program, lower};
+use cutplane_plan::{Plan, Program, lower};
 use cutplane_record::{Summary, Timeline};
+use cutplane_runtime::RuntimeError;
 use cutplane_runtime::data::Batches;
 use cutplane_runtime::exec::{Run, RunOptions, StepReport};
 use cutplane_units::Bytes;
@@ -79,13 +81,32 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn start(&self, candidate: &Candidate) -> Result<(Run, Measured)> {
-        let verified = context::verified(&candidate.plan, self.model, self.devices)?;
+    fn start(&self, plan: &Plan) -> Result<(Run, Measured)> {
+        let verified = context::verified(plan, self.model, self.devices)?;
         let program = Arc::new(lower(&verified)?);
         let run = Run::start(Arc::clone(self.model), Arc::clone(&program), Arc::clone(self.batches), self.options)
-            .with_context(|| format!("starting plan '{}'", candidate.plan.name))?;
+            .with_context(|| format!("starting plan '{}'", plan.name))?;
         Ok((run, Measured::new(program)))
     }
+}
+
+/// In a process that does not lead: runs the plans as the leading process says. Where they do not run in turn, all of them
+/// wait for their steps at once.
+pub(crate) fn follow(plans: &[Plan], bench: &Bench<'_>, in_turn: bool) -> Result<()> {
+    let mut serving = Vec::with_capacity(plans.len());
+    let ended = |thread: JoinHandle<Result<(), RuntimeError>>| -> Result<()> {
+        thread.join().map_err(|_| anyhow!("a thread that serves a run has panicked"))?.map_err(Into::into)
+    };
+    for plan in plans {
+        let (run, _) = bench.start(plan)?;
+        let thread = std::thread::spawn(move || run.serve());
+        if in_turn {
+            ended(thread)?;
+        } else {
+            serving.push(thread);
+        }
+    }
+    serving.into_iter().try_for_each(ended)
 }
 
 /// Runs the candidates one after another, each until two successive steps agree, then timed.
@@ -94,7 +115,7 @@ pub(crate) fn measure_in_turn(candidates: &[Candidate], bench: &Bench<'_>, timed
     let mut all = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         bar.set_message(candidate.plan.name.clone());
-        let (mut run, mut measured) = bench.start(candidate)?;
+        let (mut run, mut measured) = bench.start(&candidate.plan)?;
         let alone =
             measure_alone(&mut run, timed, TIME_ON_CARDS).with_context(|| format!("plan '{}'", candidate.plan.name))?;
         for report in alone.timed {
@@ -114,7 +135,7 @@ pub(crate) fn measure_interleaved(
     bench: &Bench<'_>,
     rounds: &Rounds,
 ) -> Result<Vec<Measured>> {
-    let mut running = candidates.iter().map(|candidate| bench.start(candidate)).collect::<Result<Vec<_>>>()?;
+    let mut running = candidates.iter().map(|candidate| bench.start(&candidate.plan)).collect::<Result<Vec<_>>>()?;
     for (run, measured) in &mut running {
         measured.notes = run.notes();
     }

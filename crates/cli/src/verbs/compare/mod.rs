@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use cutplane_graph::{DeviceGraph, Dtype, ModelGraph, ModelSource};
+use cutplane_plan::Plan;
 use cutplane_record::{Neighbours, Provenance};
 use cutplane_report::{CompareRow, CompareSummary, compare_table};
 use cutplane_runtime::OptimizerSettings;
@@ -22,6 +23,7 @@ use cutplane_sim::planner::{PLAN_NAME_PARTS, PlanOutcome, Problem, SearchSpace};
 use serde_json::json;
 
 use crate::context::{ModelArgs, WorkArgs};
+use crate::launch::{self, Briefing, Launched};
 use crate::local::{LocalArgs, TransferChoice};
 use crate::pricing::Pricing;
 use crate::records::Subject;
@@ -102,23 +104,45 @@ struct Inputs {
 
 impl Compare {
     pub(crate) fn run(&self) -> Result<()> {
-        let inputs = self.inputs()?;
-        plans::refuse_bad_names(&self.problem(&inputs, MemoryModel::Framework), &inputs.names)?;
+        launch::together(|launched| {
+            let inputs = self.inputs()?;
+            let briefing = launched.as_ref().map(Briefing::open).transpose()?;
+            match (&launched, briefing) {
+                (Some(processes), Some(briefing)) if processes.index() > 0 => self.follow(&inputs, briefing, launched),
+                (_, briefing) => self.compare(&inputs, briefing, launched),
+            }
+        })
+    }
+
+    /// Runs what the leading process compares.
+    fn follow(&self, inputs: &Inputs, mut briefing: Briefing, launched: Launched) -> Result<()> {
+        let plans: Vec<Plan> = serde_json::from_str(&briefing.hear()?)?;
+        let options = self.options(inputs, launched, &Arc::default());
+        measure::follow(&plans, &self.bench(inputs, &options), self.in_turn(inputs))
+    }
+
+    fn compare(&self, inputs: &Inputs, mut briefing: Option<Briefing>, launched: Launched) -> Result<()> {
+        plans::refuse_bad_names(&self.problem(inputs, MemoryModel::Framework), &inputs.names)?;
         output::prepare_folder(&inputs.folder)?;
         let pricing = self.pricing(&inputs.devices)?;
-        let problem = self.problem(&inputs, pricing.memory());
+        let problem = self.problem(inputs, pricing.memory());
         let (candidates, outcome) = plans::candidates(&problem, &pricing, &inputs.names)?;
         if !self.json && !self.quiet {
-            self.announce(&inputs, &pricing, &outcome);
+            self.announce(inputs, &pricing, &outcome);
+        }
+        if let Some(briefing) = &mut briefing {
+            let plans: Vec<&Plan> = candidates.iter().map(|candidate| &candidate.plan).collect();
+            briefing.tell(&serde_json::to_string(&plans)?)?;
         }
         let interrupt = progress::interrupt_flag()?;
-        let neighbours = Neighbours::watch();
-        let mut measured = self.measure(&inputs, &candidates, &interrupt)?;
-        let disturbed = pricing::disturbance(neighbours);
+        // Other processes of this very run would count as strangers.
+        let neighbours = launched.is_none().then(Neighbours::watch);
+        let mut measured = self.measure(inputs, &candidates, self.options(inputs, launched, &interrupt))?;
+        let disturbed = neighbours.and_then(pricing::disturbance);
         for plan in &mut measured {
             plan.notes.extend(disturbed.clone());
         }
-        let setting = self.setting(&inputs);
+        let setting = self.setting(inputs);
         files::write_records(&inputs.folder, &setting, &candidates, &measured)?;
         let rows = files::rows(&setting, &candidates, &measured);
         if rows.is_empty() {
@@ -193,16 +217,29 @@ impl Compare {
         println!("chosen   {}: {}", outcome.plan.name, proof(outcome));
     }
 
-    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], interrupt: &Arc<AtomicBool>) -> Result<Vec<Measured>> {
+    fn options(&self, inputs: &Inputs, processes: Launched, interrupt: &Arc<AtomicBool>) -> RunOptions {
         let optimizer = OptimizerSettings::new(self.work.optimizer, self.data.learning_rate);
-        let options = RunOptions {
+        RunOptions {
             transfers: self.transfers.into(),
             stop: Arc::clone(interrupt),
+            processes,
             ..local::run_options(&inputs.places, optimizer, self.data.seed)
-        };
-        let Inputs { model, devices, batches, places, .. } = inputs;
-        let bench = measure::Bench { model, devices, batches, options: &options };
-        if places.iter().any(|place| place.card().is_some()) && self.warm_up.is_none() {
+        }
+    }
+
+    fn bench<'a>(&self, inputs: &'a Inputs, options: &'a RunOptions) -> measure::Bench<'a> {
+        let Inputs { model, devices, batches, .. } = inputs;
+        measure::Bench { model, devices, batches, options }
+    }
+
+    /// Whether plans run one after another.
+    fn in_turn(&self, inputs: &Inputs) -> bool {
+        inputs.places.iter().any(|place| place.card().is_some()) && self.warm_up.is_none()
+    }
+
+    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], options: RunOptions) -> Result<Vec<Measured>> {
+        let bench = self.bench(inputs, &options);
+        if self.in_turn(inputs) {
             return measure::measure_in_turn(candidates, &bench, self.steps);
         }
         let rounds = measure::Rounds { warm_up: self.warm_up.unwrap_or(2), timed: self.steps };
