@@ -4,7 +4,10 @@
 # Both share one optimised profile, so that Burn and HiGHS are built once (about 13 minutes on two cores).
 
 SHELL := /bin/bash
+, := ,
 ENV := . ./.build-env &&
+# Ranks in processes are built in where an MPI is: everything below is one build with the same features.
+FEATURES := $(if $(shell command -v mpicc),--features cutplane-cli/mpi$(,)cutplane-runtime/mpi)
 TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
 
 .PHONY: demo demo-small experiments experiments-check test build bootstrap lint
@@ -24,15 +27,15 @@ experiments-check: build
 	$(TOOL) experiments check
 
 test: bootstrap
-	$(ENV) cargo test --workspace --quiet
+	$(ENV) cargo test --workspace $(FEATURES) --quiet
 
 build: bootstrap
-	$(ENV) cargo build --workspace --bins
+	$(ENV) cargo build --workspace $(FEATURES) --bins
 
 bootstrap:
 	@scripts/bootstrap.sh
 
 lint: bootstrap
 	$(ENV) cargo fmt --all -- --check
-	$(ENV) cargo clippy --workspace --all-targets -- -D warnings
-	$(ENV) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(ENV) cargo clippy --workspace $(FEATURES) --all-targets -- -D warnings
+	$(ENV) RUSTDOCFLAGS="-D warnings" cargo doc --workspace $(FEATURES) --no-deps

@@ -188,6 +188,12 @@ pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Number of cores of the host that are in use, also those that this process may not run on.
+pub fn cores_of_host() -> usize {
+    // SAFETY: a plain question.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1)
+}
+
 /// Runs `work` on a thread of its own that is pinned to the `core`-th core of this process, inside a thread pool of one.
 /// Tensor kernels then stay on that thread: ranks that share a pool would queue for its workers.
 ///

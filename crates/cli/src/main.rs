@@ -9,6 +9,8 @@ mod context;
 mod data;
 #[cfg(feature = "runtime")]
 mod elastic;
+#[cfg(feature = "runtime")]
+mod launch;
 mod layouts;
 #[cfg(feature = "runtime")]
 mod local;

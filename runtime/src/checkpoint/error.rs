@@ -80,4 +80,16 @@ pub enum CheckpointError {
         /// By rank.
         steps: Vec<u32>,
     },
+    /// A rank of another process could not write.
+    #[error("{0}")]
+    OtherProcess(String),
+    /// What a process on another host has written is not in the folder of the leading process.
+    #[error(
+        "{} was written by another process and is not here: with ranks on several hosts, --checkpoint must name a folder that \
+         all hosts share", path.display()
+    )]
+    NotShared {
+        /// The file.
+        path: PathBuf,
+    },
 }

@@ -77,6 +77,11 @@ impl CheckpointWriter {
         &self.folder
     }
 
+    /// How many checkpoints are kept.
+    pub(crate) fn keeps(&self) -> usize {
+        self.keep
+    }
+
     /// Writes the tensors of a rank; `None` when it has none.
     pub(crate) fn write_shard(
         &self,

@@ -86,6 +86,16 @@ pub enum CommError {
         /// Ranks in the group.
         group: usize,
     },
+    /// The library that carries messages between processes has failed.
+    #[error("{rank}: {what} failed: {problem}")]
+    Transport {
+        /// The caller.
+        rank: Rank,
+        /// What was being done.
+        what: String,
+        /// What the library says.
+        problem: String,
+    },
 }
 
 fn names(ranks: &[Rank]) -> String {

@@ -191,13 +191,13 @@ impl Round<'_> {
         // SAFETY: the owner lends its memory until it leaves; the caller keeps others away.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.shown[position].memory.add(start), data.len()) }
     }
+}
 
-    /// The part `index` of `parts` of `len` numbers, cut at cache lines.
-    pub(super) fn part(index: usize, parts: usize, len: usize) -> (usize, usize) {
-        const LINE: usize = 16;
-        let cut = |i: usize| if i == parts { len } else { (len * i / parts / LINE * LINE).min(len) };
-        (cut(index), cut(index + 1))
-    }
+/// The part `index` of `parts` of `len` numbers, cut at cache lines.
+pub(super) fn part(index: usize, parts: usize, len: usize) -> (usize, usize) {
+    const LINE: usize = 16;
+    let cut = |i: usize| if i == parts { len } else { (len * i / parts / LINE * LINE).min(len) };
+    (cut(index), cut(index + 1))
 }
 
 /// Sums part `start..end` of all ranks' memory in rank order and hands each finished block to `store`. Works block by

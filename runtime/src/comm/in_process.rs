@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use cutplane_plan::Rank;
 
+use super::checks;
 use super::error::CommError;
 use super::gate::{Gate, Patience};
-use super::group::{Call, Group, Round, Shown, sum_blocks};
+use super::group::{Call, Group, Round, Shown, part, sum_blocks};
 use super::{Arrived, Communicator, Payload, Pending};
 
 /// How a world waits.
@@ -105,11 +106,6 @@ impl InProcess {
         (0..ranks).map(member).collect()
     }
 
-    fn check_peer(&self, peer: Rank) -> Result<(), CommError> {
-        let size = self.size();
-        if peer.index() < size { Ok(()) } else { Err(CommError::UnknownRank { rank: self.rank, peer, size }) }
-    }
-
     fn take(&self, from: Rank, message: u64) -> Result<Arrived<Payload>, CommError> {
         let start = Instant::now();
         let world = &self.world;
@@ -131,11 +127,7 @@ impl InProcess {
         if let Some(group) = self.groups.borrow().get(ranks) {
             return Ok(group.clone());
         }
-        let ascending = ranks.windows(2).all(|pair| pair[0] < pair[1]);
-        let known = ranks.last().is_some_and(|last| last.index() < self.size());
-        if !(ascending && known && ranks.contains(&self.rank)) {
-            return Err(CommError::Group { rank: self.rank, group: ranks.to_vec(), size: self.size() });
-        }
+        checks::group(self.rank, ranks, self.size())?;
         let group = self.world.group(ranks);
         self.groups.borrow_mut().insert(ranks.to_vec(), group.clone());
         Ok(group)
@@ -160,18 +152,6 @@ impl InProcess {
         work(&round);
         round.leave();
         Ok(round.waited)
-    }
-
-    fn root_position(&self, group: &[Rank], root: Rank) -> Result<usize, CommError> {
-        let unknown = CommError::UnknownRank { rank: self.rank, peer: root, size: self.size() };
-        group.iter().position(|rank| *rank == root).ok_or(unknown)
-    }
-
-    fn check_sizes(&self, what: &'static str, small: usize, large: usize, group: &[Rank]) -> Result<(), CommError> {
-        let group = group.len();
-        let (input, output) = if what == "all-gather" { (small, large) } else { (large, small) };
-        let fits = small * group == large;
-        if fits { Ok(()) } else { Err(CommError::BufferSize { rank: self.rank, what, input, output, group }) }
     }
 }
 
@@ -198,7 +178,7 @@ impl Communicator for InProcess {
     }
 
     fn send(&self, to: Rank, message: u64, payload: Payload) -> Result<Pending<'_, ()>, CommError> {
-        self.check_peer(to)?;
+        checks::peer(self.rank, to, self.size())?;
         self.world.check_failure(self.rank)?;
         if self.world.is_gone(to) {
             return Err(CommError::PeerGone { rank: self.rank, peer: to, what: format!("message {message}") });
@@ -211,14 +191,14 @@ impl Communicator for InProcess {
     }
 
     fn recv(&self, from: Rank, message: u64) -> Result<Pending<'_, Payload>, CommError> {
-        self.check_peer(from)?;
+        checks::peer(self.rank, from, self.size())?;
         Ok(Pending::new(move || self.take(from, message)))
     }
 
     fn all_reduce(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError> {
         let call = Call { name: "all-reduce", len: buffer.len(), root: None };
         self.collective(group, call, buffer.as_mut_ptr(), |round| {
-            let (start, end) = Round::part(round.position, round.size(), call.len);
+            let (start, end) = part(round.position, round.size(), call.len);
             let everywhere = |first: usize, sum: &[f32]| {
                 // SAFETY: as below.
                 (0..round.size()).for_each(|to| unsafe { round.write(to, first, sum) });
@@ -230,7 +210,7 @@ impl Communicator for InProcess {
     }
 
     fn reduce_scatter(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
-        self.check_sizes("reduce-scatter", output.len(), input.len(), group)?;
+        checks::sizes(self.rank, "reduce-scatter", (input.len(), output.len()), group)?;
         let call = Call { name: "reduce-scatter", len: input.len(), root: None };
         self.collective(group, call, input.as_ptr().cast_mut(), |round| {
             let start = round.position * output.len();
@@ -242,7 +222,7 @@ impl Communicator for InProcess {
     }
 
     fn all_gather(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
-        self.check_sizes("all-gather", input.len(), output.len(), group)?;
+        checks::sizes(self.rank, "all-gather", (input.len(), output.len()), group)?;
         let call = Call { name: "all-gather", len: input.len(), root: None };
         self.collective(group, call, input.as_ptr().cast_mut(), |round| {
             for (from, part) in output.chunks_exact_mut(call.len.max(1)).enumerate() {
@@ -254,7 +234,7 @@ impl Communicator for InProcess {
 
     fn broadcast(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError> {
         let call = Call { name: "broadcast", len: buffer.len(), root: Some(root) };
-        let source = self.root_position(group, root)?;
+        let source = checks::root(self.rank, group, root, self.size())?;
         self.collective(group, call, buffer.as_mut_ptr(), |round| {
             if round.position != source {
                 // SAFETY: nobody writes to the root's buffer.
@@ -265,9 +245,9 @@ impl Communicator for InProcess {
 
     fn reduce(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError> {
         let call = Call { name: "reduce", len: buffer.len(), root: Some(root) };
-        let target = self.root_position(group, root)?;
+        let target = checks::root(self.rank, group, root, self.size())?;
         self.collective(group, call, buffer.as_mut_ptr(), |round| {
-            let (start, end) = Round::part(round.position, round.size(), call.len);
+            let (start, end) = part(round.position, round.size(), call.len);
             // SAFETY: all memories are exclusively borrowed buffers of `len` numbers, and each rank reads and writes only
             // part `position` of each of them.
             unsafe { sum_blocks(round, start, end, |first, sum| round.write(target, first, sum)) };
@@ -275,10 +255,7 @@ impl Communicator for InProcess {
     }
 
     fn all_to_all(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
-        if input.len() != output.len() || !input.len().is_multiple_of(group.len().max(1)) {
-            let (input, output, group) = (input.len(), output.len(), group.len());
-            return Err(CommError::BufferSize { rank: self.rank, what: "all-to-all", input, output, group });
-        }
+        checks::sizes(self.rank, "all-to-all", (input.len(), output.len()), group)?;
         let call = Call { name: "all-to-all", len: input.len(), root: None };
         self.collective(group, call, input.as_ptr().cast_mut(), |round| {
             let part = call.len / round.size();

@@ -4,14 +4,19 @@
 //! order; collectives work on groups, and every rank of a group must call them in one order (which
 //! [`cutplane_plan::check_program`] proves for a program).
 //!
-//! [`InProcess`] is the world of threads in one process: the default, and the reference for any other. How it goes wrong:
+//! [`InProcess`] is the world of threads in one process: the default, and the reference for any other. With feature `mpi`
+//! there is `Mpi`: ranks in processes that `mpirun` has started ([`Processes`]). How it goes wrong:
 //! a peer that never comes is a [`CommError::Timeout`] naming it; a peer that fails calls [`Communicator::abort`], which
 //! ends every wait of every rank at once; a peer that is dropped is [`CommError::PeerGone`]. Nothing waits for ever.
 
+mod checks;
 mod error;
 mod gate;
 mod group;
 mod in_process;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod processes;
 #[cfg(test)]
 mod suite;
 
@@ -21,6 +26,9 @@ use cutplane_plan::Rank;
 
 pub use error::CommError;
 pub use in_process::{CommOptions, InProcess};
+#[cfg(feature = "mpi")]
+pub use mpi::{Mpi, MpiProcesses};
+pub use processes::{Processes, Talk};
 
 use crate::tensor::HostTensor;
 
@@ -133,4 +141,58 @@ pub trait Communicator: Send {
     /// Reports that this rank has failed: every wait of every rank ends with [`CommError::PeerFailed`]. The first report
     /// stands.
     fn abort(&self, reason: &str);
+}
+
+impl<C: Communicator + ?Sized> Communicator for Box<C> {
+    fn rank(&self) -> Rank {
+        (**self).rank()
+    }
+
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn carries_handles(&self) -> bool {
+        (**self).carries_handles()
+    }
+
+    fn send(&self, to: Rank, message: u64, payload: Payload) -> Result<Pending<'_, ()>, CommError> {
+        (**self).send(to, message, payload)
+    }
+
+    fn recv(&self, from: Rank, message: u64) -> Result<Pending<'_, Payload>, CommError> {
+        (**self).recv(from, message)
+    }
+
+    fn all_reduce(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError> {
+        (**self).all_reduce(group, buffer)
+    }
+
+    fn reduce_scatter(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
+        (**self).reduce_scatter(group, input, output)
+    }
+
+    fn all_gather(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
+        (**self).all_gather(group, input, output)
+    }
+
+    fn broadcast(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError> {
+        (**self).broadcast(group, root, buffer)
+    }
+
+    fn reduce(&self, group: &[Rank], root: Rank, buffer: &mut [f32]) -> Result<Duration, CommError> {
+        (**self).reduce(group, root, buffer)
+    }
+
+    fn all_to_all(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError> {
+        (**self).all_to_all(group, input, output)
+    }
+
+    fn barrier(&self, group: &[Rank]) -> Result<Duration, CommError> {
+        (**self).barrier(group)
+    }
+
+    fn abort(&self, reason: &str) {
+        (**self).abort(reason);
+    }
 }

@@ -1,4 +1,5 @@
-//! One suite for every communicator; a new one adds a line to `worlds!`.
+//! One suite for every communicator; a new one adds a line to `worlds!`. A world may be only those ranks of it that are
+//! in this process: then the same check runs in every process.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ fn sum_of(group: &[Rank], len: usize) -> Vec<f32> {
 }
 
 fn messages_in_any_order<C: Communicator>(world: Vec<C>) {
-    let size = world.len();
+    let size = world[0].size();
     let got = on_all(world, |comm| {
         let me = comm.rank();
         let others = || (0..size as u32).map(Rank).filter(|peer| *peer != me);
@@ -111,73 +112,82 @@ fn collectives_of<C: Communicator>(world: Vec<C>, group: &[Rank], len: usize) {
     });
 }
 
+/// Microseconds since 1970 in three parts that floats hold exactly.
+fn now() -> [f32; 3] {
+    let micros = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_micros() as u64;
+    [micros >> 40, micros >> 20 & 0xf_ffff, micros & 0xf_ffff].map(|part| part as f32)
+}
+
 fn a_barrier_holds_everybody<C: Communicator>(world: Vec<C>) {
-    let group = ranks(0..world.len() as u32);
-    let times = on_all(world, |comm| {
+    on_all(world, |comm| {
+        let group = ranks(0..comm.size() as u32);
+        comm.barrier(&group).expect("barrier");
         std::thread::sleep(Duration::from_millis(20 * u64::from(comm.rank().0)));
-        let came = Instant::now();
+        let (start, came) = (Instant::now(), now());
         let waited = comm.barrier(&group).expect("barrier");
-        (came, waited, Instant::now())
+        let (left, within) = (now(), start.elapsed());
+        let mut arrivals = vec![0.0; 3 * group.len()];
+        comm.all_gather(&group, &came, &mut arrivals).expect("all-gather");
+        let micros = |parts: &[f32]| parts.iter().fold(0, |sum, part| sum << 20 | *part as u64);
+        let last = arrivals.chunks(3).map(micros).max().expect("some rank");
+        assert!(micros(&left) >= last, "nobody leaves before the last has come");
+        // Half, because a busy machine may stop a thread between looking at the clock and arriving.
+        let least = Duration::from_micros((last - micros(&came)) / 2);
+        assert!(
+            (least..=within).contains(&waited),
+            "the wait reaches up to the last arrival: {waited:?} of {within:?}"
+        );
     });
-    let last = times.iter().map(|(came, ..)| *came).max().expect("some rank");
-    assert!(times.iter().all(|(_, _, left)| *left >= last));
-    // Half, because a busy machine may stop a thread between looking at the clock and arriving.
-    let long = |(came, waited, left): &(Instant, Duration, Instant)| {
-        (last.duration_since(*came) / 2..=left.duration_since(*came)).contains(waited)
-    };
-    assert!(times.iter().all(long), "the wait reaches up to the last arrival: {times:?}");
 }
 
 fn mismatched_sizes_are_refused_everywhere<C: Communicator>(world: Vec<C>) {
-    let group = ranks(0..world.len() as u32);
-    let results = on_all(world, |comm| comm.all_reduce(&group, &mut vec![0.0; 3 + comm.rank().index()]));
-    for (rank, result) in results.into_iter().enumerate() {
-        let Err(CommError::Mismatch { rank: reporter, calls }) = result else { panic!("{result:?}") };
-        assert_eq!(reporter.index(), rank);
-        assert_eq!(calls[1], "rank 1 calls all-reduce with 4");
-    }
+    on_all(world, |comm| {
+        let group = ranks(0..comm.size() as u32);
+        let result = comm.all_reduce(&group, &mut vec![0.0; 3 + comm.rank().index()]);
+        let Err(CommError::Mismatch { rank, calls }) = result else { panic!("{result:?}") };
+        assert_eq!((rank, calls[1].as_str()), (comm.rank(), "rank 1 calls all-reduce with 4"));
+    });
 }
 
 fn a_missing_peer_is_named_in_time<C: Communicator>(world: Vec<C>) {
-    let group = ranks(0..world.len() as u32);
     let start = Instant::now();
-    let last = Rank(world.len() as u32 - 1);
-    let all_done = std::sync::Barrier::new(world.len());
     on_all(world, |comm| {
+        let group = ranks(0..comm.size() as u32);
+        let last = Rank(comm.size() as u32 - 1);
+        let receive = |from: Rank, message| comm.recv(from, message).and_then(super::Pending::wait);
         // The last rank stays until the others have given up: it is late, not gone.
         if comm.rank() == last {
-            all_done.wait();
+            let others = group.iter().filter(|rank| **rank != last);
+            others.for_each(|rank| while matches!(receive(*rank, 1), Err(CommError::Timeout { .. })) {});
             return;
         }
         let Err(CommError::Timeout { rank, peers, .. }) = comm.all_reduce(&group, &mut [1.0]) else { panic!("waits") };
         assert!(rank == comm.rank() && peers.contains(&last));
-        let Err(CommError::Timeout { peers, what, .. }) = comm.recv(last, 9).and_then(super::Pending::wait) else {
-            panic!("waits")
-        };
+        let Err(CommError::Timeout { peers, what, .. }) = receive(last, 9) else { panic!("waits") };
         assert_eq!((peers, what.as_str()), (vec![last], "message 9"));
-        all_done.wait();
+        comm.send(last, 1, payload(0.0)).and_then(super::Pending::wait).expect("sent");
     });
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 fn an_abort_ends_every_wait<C: Communicator>(world: Vec<C>) {
-    let group = ranks(0..world.len() as u32);
     let start = Instant::now();
-    let results = on_all(world, |comm| match comm.rank() {
-        Rank(0) => {
-            std::thread::sleep(Duration::from_millis(30));
-            comm.abort("out of memory");
-            // Stay, so that it is the abort and not the departure that the others see.
-            std::thread::sleep(Duration::from_millis(100));
-            None
-        }
-        Rank(1) => comm.recv(Rank(0), 3).and_then(super::Pending::wait).err(),
-        _ => comm.barrier(&group).err(),
-    });
-    for (rank, error) in results.into_iter().enumerate().skip(1) {
-        let (rank, failed, reason) = (Rank(rank as u32), Rank(0), "out of memory".to_owned());
+    on_all(world, |comm| {
+        let group = ranks(0..comm.size() as u32);
+        let error = match comm.rank() {
+            Rank(0) => {
+                std::thread::sleep(Duration::from_millis(30));
+                comm.abort("out of memory");
+                // Stay, so that it is the abort and not the departure that the others see.
+                std::thread::sleep(Duration::from_millis(100));
+                return;
+            }
+            Rank(1) => comm.recv(Rank(0), 3).and_then(super::Pending::wait).err(),
+            _ => comm.barrier(&group).err(),
+        };
+        let (rank, failed, reason) = (comm.rank(), Rank(0), "out of memory".to_owned());
         assert_eq!(error, Some(CommError::PeerFailed { rank, failed, reason }));
-    }
+    });
     assert!(start.elapsed() < Duration::from_secs(5), "long before the timeout");
 }
 
@@ -196,18 +206,20 @@ fn a_departed_peer_is_noticed<C: Communicator>(world: Vec<C>) {
     });
 }
 
-fn wrong_addresses_are_refused<C: Communicator>(mut world: Vec<C>) {
-    let size = world.len();
-    let comm = world.remove(0);
-    let unknown = CommError::UnknownRank { rank: Rank(0), peer: Rank(9), size };
-    assert_eq!(comm.send(Rank(9), 0, payload(0.0)).err(), Some(unknown.clone()));
-    assert_eq!(comm.recv(Rank(9), 0).err(), Some(unknown));
-    for group in [ranks([]), ranks([1]), ranks([1, 0]), ranks([0, 0]), ranks([0, 9])] {
-        assert_eq!(comm.barrier(&group), Err(CommError::Group { rank: Rank(0), group, size }));
-    }
-    let wrong = comm.all_gather(&ranks([0]), &[0.0; 2], &mut [0.0; 3]);
-    let expected = CommError::BufferSize { rank: Rank(0), what: "all-gather", input: 2, output: 3, group: 1 };
-    assert_eq!(wrong, Err(expected));
+fn wrong_addresses_are_refused<C: Communicator>(world: Vec<C>) {
+    on_all(world, |comm| {
+        let (rank, size) = (comm.rank(), comm.size());
+        let unknown = CommError::UnknownRank { rank, peer: Rank(9), size };
+        assert_eq!(comm.send(Rank(9), 0, payload(0.0)).err(), Some(unknown.clone()));
+        assert_eq!(comm.recv(Rank(9), 0).err(), Some(unknown));
+        let other = u32::from(rank == Rank(0));
+        for group in [vec![], vec![other], vec![1, 0], vec![0, 0], vec![0, 9]].map(ranks) {
+            assert_eq!(comm.barrier(&group), Err(CommError::Group { rank, group, size }));
+        }
+        let wrong = comm.all_gather(&[rank], &[0.0; 2], &mut [0.0; 3]);
+        let expected = CommError::BufferSize { rank, what: "all-gather", input: 2, output: 3, group: 1 };
+        assert_eq!(wrong, Err(expected));
+    });
 }
 
 macro_rules! worlds {
@@ -263,3 +275,7 @@ macro_rules! worlds {
 worlds! {
     in_process: InProcess::world;
 }
+
+#[cfg(feature = "mpi")]
+#[path = "suite_mpi.rs"]
+mod mpi;

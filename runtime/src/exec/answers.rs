@@ -55,10 +55,10 @@ impl Run {
                 deadline.get_or_insert_with(|| Instant::now() + self.patience() + Duration::from_secs(1));
             }
         }
-        let silent = gathered.silent().next();
+        let silent = self.lost_rank(&gathered).or_else(|| gathered.silent().next());
         let Some(failure) = gathered.failure else {
             let Some(rank) = silent else { return Ok(gathered.answers.into_iter().flatten().collect()) };
-            let error = self.silence(rank, "nobody has moved for the time of the watchdog, or its thread has ended");
+            let error = self.silence(rank, "nobody has moved for the time of the watchdog, or it has ended");
             return Err(self.end(Some(rank), error));
         };
         Err(match (failure.blame, silent) {
@@ -74,8 +74,11 @@ impl Run {
     /// The next reply; `None` when time is up, when nothing moves, or when all threads have ended.
     fn next_reply(&self, deadline: Option<Instant>, gathered: &Gathered) -> Option<Reply> {
         let replies = self.replies();
-        if let Some(deadline) = deadline {
+        if let (Some(deadline), None) = (deadline, self.others()) {
             return replies.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+        }
+        if self.others().is_some() {
+            return self.next_reply_of_processes(deadline, gathered);
         }
         let Some(watchdog) = self.watchdog() else { return replies.recv().ok() };
         loop {
@@ -90,6 +93,35 @@ impl Run {
         }
     }
 
+    /// The same where ranks are in other processes, any of which may be lost.
+    fn next_reply_of_processes(&self, deadline: Option<Instant>, gathered: &Gathered) -> Option<Reply> {
+        const LOOK: Duration = Duration::from_millis(20);
+        let (mut before, mut moved) = (self.places(gathered), Instant::now());
+        loop {
+            match self.replies().recv_timeout(LOOK) {
+                Ok(reply) => return Some(reply),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let late = deadline.is_some_and(|deadline| Instant::now() > deadline);
+            if late || self.lost_rank(gathered).is_some() {
+                return None;
+            }
+            let places = self.places(gathered);
+            if places != before || places.iter().all(|at| *at == 0) {
+                (before, moved) = (places, Instant::now());
+            } else if self.watchdog().is_some_and(|watchdog| moved.elapsed() > watchdog) {
+                return None;
+            }
+        }
+    }
+
+    /// A rank that has said nothing and whose process is lost.
+    fn lost_rank(&self, gathered: &Gathered) -> Option<Rank> {
+        let others = self.others()?;
+        gathered.silent().find(|rank| others.lost(*rank).is_some())
+    }
+
     /// Where the silent ranks are in their lists.
     fn places(&self, gathered: &Gathered) -> Vec<usize> {
         gathered.silent().map(|rank| self.shared().progress[rank.index()].load(Ordering::Relaxed)).collect()
@@ -100,6 +132,8 @@ impl Run {
         let at = self.shared().progress[rank.index()].load(Ordering::Relaxed);
         let place = at.checked_sub(1).and_then(|index| place(self.program(), rank, index));
         let place = place.unwrap_or_else(|| "no instruction".to_owned());
+        let lost = self.others().and_then(|others| others.lost(rank));
+        let noticed = lost.map_or_else(|| noticed.to_owned(), |lost| format!("{lost}; {noticed}"));
         RuntimeError::Rank { rank: rank.0, problem: format!("does not answer; it is in {place}; {noticed}") }
     }
 }

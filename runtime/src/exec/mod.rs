@@ -13,6 +13,9 @@
 //! later; by the watchdog of [`RunOptions`] also when nobody waits for it. Its thread is left behind. [`Run::lost`] tells
 //! which rank a run would have to go on without.
 //!
+//! Ranks in several processes ([`RunOptions::processes`]). Every process starts the same run; the one that leads takes
+//! steps, the others [`Run::serve`]. A process that ends or falls silent is a rank that does not answer.
+//!
 //! Ranks on cards. A rank is a thread here too; it asks the card for work and does not wait for it. Burn gives every thread a
 //! stream of its own on the card (a thread-local number, modulo at most 128 streams), so several ranks on one card are as
 //! many streams, and their kernels overlap as far as the card has room. A tensor that one rank hands to another on the same
@@ -43,6 +46,7 @@ mod answers;
 mod exchange;
 mod links;
 mod options;
+mod others;
 mod passes;
 mod rank;
 mod run;
@@ -52,6 +56,7 @@ mod store;
 mod sync;
 mod timing;
 mod transfer;
+mod word;
 
 pub(crate) use links::measure_links;
 pub use options::{PoolUse, Rehearsal, RehearsedFailure, RunOptions, StepReport};

@@ -10,9 +10,9 @@ use cutplane_units::{Bytes, Nanos};
 
 use super::timing::Timing;
 use super::transfer::Transfers;
-use crate::backend::{Backend, available_cores};
+use crate::backend::{Backend, available_cores, cores_of_host};
 use crate::checkpoint::Checkpoint;
-use crate::comm::CommOptions;
+use crate::comm::{CommOptions, Processes};
 use crate::init::InitialWeights;
 use crate::optimizer::OptimizerSettings;
 
@@ -74,6 +74,8 @@ pub struct RunOptions {
     pub backends: Vec<Backend>,
     /// How tensors go from rank to rank.
     pub transfers: Transfers,
+    /// The processes that execute the ranks together; `None` when all ranks are threads of this process.
+    pub processes: Option<Arc<dyn Processes>>,
     /// When the clock waits for a device.
     pub timing: Timing,
 }
@@ -94,6 +96,7 @@ impl RunOptions {
             backend: Backend::cpu(),
             backends: Vec::new(),
             transfers: Transfers::default(),
+            processes: None,
             timing: Timing::default(),
         }
     }
@@ -108,10 +111,16 @@ impl RunOptions {
 
     /// Looking takes the core away from the rank that is waited for, when both share one.
     pub(super) fn waiting(&self, ranks: usize) -> CommOptions {
-        let mut cores: Vec<usize> = (0..ranks).map(|rank| self.core(rank)).collect();
-        cores.sort_unstable();
-        cores.dedup();
-        let shared = cores.len() < ranks;
+        let shared = match &self.processes {
+            None => {
+                let mut cores: Vec<usize> = (0..ranks).map(|rank| self.core(rank)).collect();
+                cores.sort_unstable();
+                cores.dedup();
+                cores.len() < ranks
+            }
+            // A launcher may have given each process some cores of the host.
+            Some(processes) => ranks / processes.count() * processes.neighbours() > cores_of_host(),
+        };
         CommOptions { spin: if shared { Duration::ZERO } else { self.comm.spin }, ..self.comm }
     }
 }

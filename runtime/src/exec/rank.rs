@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use cutplane_plan::{Action, Program, Rank};
+use serde::{Deserialize, Serialize};
 
 use super::save::{SaveOrder, SavedRank};
 use super::step::{Fault, RankState, RankStep, RankTensors, Shared};
 use crate::backend::run_rank;
 use crate::checkpoint::{CheckpointError, Piece};
-use crate::comm::{CommError, Communicator, InProcess};
+use crate::comm::{CommError, Communicator};
 use crate::error::RuntimeError;
 
 /// What a run asks of its ranks.
@@ -48,7 +49,7 @@ pub(super) struct Failure {
 }
 
 /// Which rank will not come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Blame {
     /// None: the failure is of the data or the program.
     Nobody,
@@ -65,7 +66,7 @@ pub(super) type Reply = (Rank, Result<Answer, Failure>);
 pub(super) fn rank_thread(
     core: usize,
     shared: &Arc<Shared>,
-    comm: InProcess,
+    comm: Box<dyn Communicator>,
     commands: Receiver<Command>,
     replies: &Sender<Reply>,
 ) {
@@ -82,7 +83,7 @@ pub(super) fn rank_thread(
 
 fn serve(
     shared: &Arc<Shared>,
-    comm: InProcess,
+    comm: Box<dyn Communicator>,
     commands: Receiver<Command>,
     answer: &impl Fn(Result<Answer, Failure>),
 ) {
@@ -104,7 +105,7 @@ fn serve(
     }
 }
 
-fn execute(state: &mut RankState<InProcess>, command: Command) -> Result<Answer, Fault> {
+fn execute(state: &mut RankState<Box<dyn Communicator>>, command: Command) -> Result<Answer, Fault> {
     match command {
         Command::Step { number, collect_gradients } => state.run_step(number, collect_gradients).map(Answer::Step),
         Command::Parameters => state.parameters().map(Answer::Parameters),
@@ -128,6 +129,8 @@ fn failure(program: &Program, rank: Rank, at: Option<usize>, fault: &Fault) -> F
     let follows = matches!(fault, Fault::Comm(CommError::PeerFailed { .. } | CommError::PeerGone { .. }));
     let blame = match fault {
         Fault::Panic(_) => Blame::Reporter(rank),
+        // Where the peer has failed in this process, its own report is heard first.
+        Fault::Comm(CommError::PeerGone { peer, .. }) => Blame::Peer(*peer),
         Fault::Comm(CommError::Timeout { peers, .. }) => peers.first().map_or(Blame::Nobody, |peer| Blame::Peer(*peer)),
         _ => Blame::Nobody,
     };

@@ -12,12 +12,13 @@ use cutplane_record::{Source, Span, Timeline};
 use cutplane_units::{Bytes, Nanos};
 
 use super::options::{PoolUse, RunOptions, StepReport};
+use super::others::Others;
 use super::rank::{Answer, Command, Reply, rank_thread};
 use super::step::{RankStep, RankTensors, Shared};
 use super::timing::{Timing, WarmUp, WarmedUp};
 use super::transfer::{Roads, Transfers};
 use crate::backend::Backend;
-use crate::comm::InProcess;
+use crate::comm::{Communicator, InProcess, Processes};
 use crate::data::Batches;
 use crate::error::RuntimeError;
 
@@ -27,6 +28,9 @@ pub struct Run {
     program: Arc<Program>,
     shared: Arc<Shared>,
     commands: Vec<Sender<Command>>,
+    processes: Option<Arc<dyn Processes>>,
+    /// The other processes, where this one leads several.
+    others: Option<Others>,
     replies: Receiver<Reply>,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -50,10 +54,12 @@ impl Run {
         options: &RunOptions,
     ) -> Result<Self, RuntimeError> {
         let ranks = program.ranks.len();
-        let world = InProcess::world(ranks, options.waiting(ranks));
+        let world = world(ranks, options)?;
         let backend = |rank| options.backend_of(rank).in_precision(program.precision);
         let backends = (0..ranks).map(backend).collect::<Result<Vec<_>, _>>()?;
-        let roads = Roads { backends, transfers: options.transfers };
+        // Handles mean nothing to another process.
+        let transfers = if options.processes.is_some() { Transfers::Staged } else { options.transfers };
+        let roads = Roads { backends, transfers };
         let (seed, optimizer, timing) = (options.seed, options.optimizer, options.timing);
         let (weights, resume) = (options.weights.clone(), options.resume.clone());
         let next_step = match &resume {
@@ -83,8 +89,9 @@ impl Run {
         });
         let (answers, replies) = channel();
         let (mut commands, mut threads) = (Vec::new(), Vec::new());
-        for (rank, comm) in world.into_iter().enumerate() {
+        for comm in world {
             let (command, orders) = channel();
+            let rank = comm.rank().index();
             let (core, shared, answers) = (options.core(rank), shared.clone(), answers.clone());
             let body = move || rank_thread(core, &shared, comm, orders, &answers);
             let thread = std::thread::Builder::new().name(format!("rank-{rank}")).spawn(body);
@@ -92,9 +99,28 @@ impl Run {
             commands.push(command);
         }
         let (stop, watchdog) = (options.stop.clone(), options.watchdog);
-        let over = false;
-        let mut run = Self { program, shared, commands, replies, threads, stop, watchdog, next_step, over, lost: None };
-        run.answers()?;
+        let processes = options.processes.clone();
+        let leading = processes.clone().filter(|processes| processes.index() == 0);
+        let others = leading.map(|processes| Others::lead(processes, shared.clone(), answers)).transpose()?;
+        let (over, lost) = (false, None);
+        let mut run = Self {
+            program,
+            shared,
+            commands,
+            processes,
+            others,
+            replies,
+            threads,
+            stop,
+            watchdog,
+            next_step,
+            over,
+            lost,
+        };
+        // What the ranks of another process answer is for the one that leads.
+        if run.leads() {
+            run.answers()?;
+        }
         Ok(run)
     }
 
@@ -116,6 +142,14 @@ impl Run {
 
     pub(super) fn watchdog(&self) -> Option<Duration> {
         self.watchdog
+    }
+
+    pub(super) fn processes(&self) -> Option<&Arc<dyn Processes>> {
+        self.processes.as_ref()
+    }
+
+    pub(super) fn others(&self) -> Option<&Others> {
+        self.others.as_ref()
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -179,6 +213,10 @@ impl Run {
                 .push("the device was waited for after every instruction: spans are exact, the step is not".to_owned());
         }
         notes.dedup();
+        notes.extend(self.processes.as_ref().map(|processes| {
+            let (count, here) = (processes.count(), processes.neighbours());
+            format!("ranks in {count} processes, {here} of them on this host; tensors go through the host")
+        }));
         notes
     }
 
@@ -239,11 +277,17 @@ impl Run {
             let problem = "the run is over, because a rank failed in an earlier step".to_owned();
             return Err(RuntimeError::Rank { rank: 0, problem });
         }
+        self.order_local(command);
+        self.others.iter().for_each(|others| others.order(command));
+        Ok(())
+    }
+
+    /// Has the ranks of this process do something.
+    pub(super) fn order_local(&self, command: &Command) {
         for commands in &self.commands {
-            // A thread that has ended has answered with its failure, or its silence is noticed below.
+            // A thread that has ended has answered with its failure, or its silence is noticed.
             let _ = commands.send(command.clone());
         }
-        Ok(())
     }
 
     /// Ends the run, without a rank that is to blame.
@@ -267,6 +311,17 @@ impl Run {
             pools: pools(&self.shared.roads.backends, ranks),
         }
     }
+}
+
+/// The ends of this process's ranks.
+fn world(ranks: usize, options: &RunOptions) -> Result<Vec<Box<dyn Communicator>>, RuntimeError> {
+    let waiting = options.waiting(ranks);
+    let Some(processes) = &options.processes else {
+        let ends = InProcess::world(ranks, waiting).into_iter();
+        return Ok(ends.map(|end| Box::new(end) as Box<dyn Communicator>).collect());
+    };
+    let fail = |error: crate::comm::CommError| RuntimeError::Rank { rank: 0, problem: error.to_string() };
+    processes.world(ranks, waiting).map_err(fail)
 }
 
 /// The ranks on each device that hands tensors over.

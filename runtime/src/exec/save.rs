@@ -21,18 +21,18 @@ use crate::segment::SegmentRunner;
 /// What the ranks are to write.
 #[derive(Debug)]
 pub(super) struct SaveOrder {
-    writer: CheckpointWriter,
-    step: u64,
+    pub(super) writer: CheckpointWriter,
+    pub(super) step: u64,
     /// By rank.
-    pieces: Vec<Vec<Piece>>,
+    pub(super) pieces: Vec<Vec<Piece>>,
 }
 
 /// What a rank has written, and the counts that all ranks share.
 #[derive(Debug)]
 pub(super) struct SavedRank {
-    file: Option<ShardFile>,
-    optimizer_steps: u32,
-    loss_scale: Option<LossScale>,
+    pub(super) file: Option<ShardFile>,
+    pub(super) optimizer_steps: u32,
+    pub(super) loss_scale: Option<LossScale>,
 }
 
 impl Run {
@@ -55,7 +55,15 @@ impl Run {
             _ => None,
         });
         let saved = saved.collect::<Result<Vec<_>, _>>()?;
+        self.check_shared(writer, &saved)?;
         Ok(writer.commit(&self.manifest(saved)?)?)
+    }
+
+    /// Files of other hosts are here too, where the folder is shared.
+    fn check_shared(&self, writer: &CheckpointWriter, saved: &[SavedRank]) -> Result<(), CheckpointError> {
+        let files = saved.iter().filter_map(|rank| rank.file.as_ref()).filter(|_| self.processes().is_some());
+        let mut paths = files.map(|file| writer.folder().join(&file.file));
+        paths.find(|path| !path.exists()).map_or(Ok(()), |path| Err(CheckpointError::NotShared { path }))
     }
 
     fn manifest(&self, saved: Vec<SavedRank>) -> Result<Manifest, CheckpointError> {

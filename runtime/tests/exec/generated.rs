@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use cutplane_graph::{Dtype, LocalGraph, ModelGraph};
 use cutplane_plan::{Execution, Optimizer, Program, Recompute, Schedule, Synchronisation, TensorSplit, lower, verify};
-use cutplane_runtime::exec::{RankTensors, Run};
+use cutplane_runtime::comm::Processes;
+use cutplane_runtime::exec::{RankTensors, Run, RunOptions};
 use cutplane_units::Bytes;
 
 use crate::families::{image, sequence};
@@ -21,18 +22,18 @@ const STEPS: usize = 5;
 
 /// One plan of the set.
 #[derive(Clone, Debug)]
-struct Case {
-    rows: usize,
-    replicas: usize,
-    micro_batches: u64,
-    schedule: Schedule,
-    tensor: Axis,
-    execution: Execution,
+pub(crate) struct Case {
+    pub(crate) rows: usize,
+    pub(crate) replicas: usize,
+    pub(crate) micro_batches: u64,
+    pub(crate) schedule: Schedule,
+    pub(crate) tensor: Axis,
+    pub(crate) execution: Execution,
 }
 
 /// What two ranks of a tensor axis split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Axis {
+pub(crate) enum Axis {
     /// There is none.
     None,
     /// Weights.
@@ -140,41 +141,58 @@ struct Trained {
     ranks: Vec<RankTensors>,
 }
 
-fn train(subject: &Subject, program: Arc<Program>, rule: Optimizer, what: &str) -> Trained {
+fn train(subject: &Subject, program: Arc<Program>, options: &RunOptions, what: &str) -> Trained {
     let (model, batches) = (subject.model.clone(), subject.batches.clone());
-    let run = Run::start(model, program, batches, &options(rule));
+    let run = Run::start(model, program, batches, options);
     let mut run = run.unwrap_or_else(|error| panic!("{what}: {error}"));
+    if !run.leads() {
+        run.serve().unwrap_or_else(|error| panic!("{what}: {error}"));
+        return Trained { losses: Vec::new(), ranks: Vec::new() };
+    }
     let step = |_| run.step().unwrap_or_else(|error| panic!("{what}: {error}")).loss;
     let losses = (0..STEPS).map(step).collect();
     Trained { losses, ranks: run.parameters().expect("alive") }
 }
 
 /// A model with what one rank makes of it, by the number of micro-batches.
-struct Family {
+pub(crate) struct Family {
     subject: Subject,
     rule: Optimizer,
     single: BTreeMap<u64, Trained>,
+    /// Who executes the ranks, if not this process alone.
+    processes: Option<Arc<dyn Processes>>,
 }
 
 impl Family {
     fn new(subject: Subject, rule: Optimizer) -> Self {
-        Self { subject, rule, single: BTreeMap::new() }
+        Self { subject, rule, single: BTreeMap::new(), processes: None }
+    }
+
+    /// Whose ranks are in several processes. All of them make the same checks; the one that leads compares.
+    #[cfg(feature = "mpi")]
+    pub(crate) fn of_processes(subject: Subject, rule: Optimizer, processes: Arc<dyn Processes>) -> Self {
+        Self { processes: Some(processes), ..Self::new(subject, rule) }
     }
 
     /// Trains under the plan; the largest relative difference of a loss, if the model can be cut so often.
-    fn check(&mut self, case: &Case) -> Option<f64> {
-        let Self { subject, rule, single } = self;
+    pub(crate) fn check(&mut self, case: &Case) -> Option<f64> {
+        let Self { subject, rule, single, processes } = self;
         let program = program_of(subject, case, *rule)?;
         let micro_batches = case.micro_batches * case.replicas as u64;
+        let what = format!("{} {case:?}", subject.model.name());
+        let together = RunOptions { processes: processes.clone(), ..options(*rule) };
+        if processes.as_ref().is_some_and(|processes| processes.index() > 0) {
+            train(subject, program, &together, &what);
+            return Some(0.0);
+        }
         let expected = single.entry(micro_batches).or_insert_with(|| {
             let (rows, replicas, schedule) = (1, 1, Schedule::FillDrain);
             let (tensor, execution) = (Axis::None, Execution::default());
             let alone = Case { rows, replicas, micro_batches, schedule, tensor, execution };
-            train(subject, program_of(subject, &alone, *rule).expect("one stage"), *rule, "single")
+            train(subject, program_of(subject, &alone, *rule).expect("one stage"), &options(*rule), "single")
         });
-        let what = format!("{} {case:?}", subject.model.name());
         let local = program.local(&subject.model).expect("the same model");
-        let trained = train(subject, program, *rule, &what);
+        let trained = train(subject, program, &together, &what);
         let mut worst = 0.0f64;
         for (loss, expected) in trained.losses.iter().zip(&expected.losses) {
             let off = (loss - expected).abs() / expected.abs();

@@ -11,6 +11,8 @@ mod executions;
 mod failures;
 mod families;
 mod generated;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod plans;
 mod resume;
 mod timelines;

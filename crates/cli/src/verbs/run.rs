@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::checkpoints::{CheckpointArgs, Saver};
 use crate::data::FormatArgs;
+use crate::launch::{self, Launched};
 use crate::local::{LocalArgs, TransferChoice};
 use crate::session::{Session, Work};
 use crate::{context, elastic, local, output, progress};
@@ -86,7 +87,8 @@ pub(crate) fn loss_classes(model: &ModelGraph) -> u64 {
   cutplane run plan.json --steps 50                       train 50 steps of that plan
   cutplane run plan.json --data book.txt --trace t.json   on your own text, with a trace of the median step
   cutplane run plan.json --checkpoint ckpt --checkpoint-every 10 --elastic
-  cutplane run other.json --resume ckpt --steps 100       go on under another plan of the model")]
+  cutplane run other.json --resume ckpt --steps 100       go on under another plan of the model
+  mpirun -np 2 cutplane run plan.json                     ranks in processes, on one host or several (feature mpi)")]
 pub(crate) struct Run {
     /// A plan file.
     plan: PathBuf,
@@ -118,12 +120,24 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(self.steps > 0, "--steps must be at least 1");
+        launch::together(|launched| self.train(launched))
+    }
+
+    /// Trains as one of several processes, or alone.
+    fn train(&self, launched: Launched) -> Result<()> {
+        ensure!(
+            launched.is_none() || !self.checkpoints.elastic,
+            "--elastic goes on within one process: when one of several is lost, start again with --resume on those left"
+        );
         if let Some(path) = &self.trace {
             output::prepare_file(path)?;
         }
         let mut saver = self.checkpoints.saver()?;
         let interrupt = progress::interrupt_flag()?;
-        let mut session = self.start()?;
+        let mut session = self.start(launched)?;
+        if !session.run.leads() {
+            return Ok(session.run.serve()?);
+        }
         let first = session.run.next_step();
         ensure!(
             first < self.steps as u64,
@@ -155,7 +169,7 @@ impl Run {
     }
 
     /// Starts the plan of the arguments, at a checkpoint if one is named.
-    fn start(&self) -> Result<Session> {
+    fn start(&self, processes: Launched) -> Result<Session> {
         let mut plan = read_plan(&self.plan)?;
         let (model, mut devices) = context::rebuild(&plan)?;
         context::verified(&plan, &model, &devices)?;
@@ -176,7 +190,7 @@ impl Run {
         let (transfers, (comm, watchdog)) = (self.transfers.into(), self.checkpoints.patience()?);
         let options = move |places: &[Place]| {
             let options = local::run_options(places, optimizer, seed);
-            RunOptions { transfers, weights: weights.clone(), comm, watchdog, ..options }
+            RunOptions { transfers, weights: weights.clone(), comm, watchdog, processes: processes.clone(), ..options }
         };
         let places = names.zip(places).collect();
         let work = Work { batches, options: Box::new(options), places, rehearsal: self.checkpoints.rehearsal() };

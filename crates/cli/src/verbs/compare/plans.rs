@@ -6,6 +6,7 @@ use cutplane_record::Timeline;
 use cutplane_sim::cost::Roofline;
 use cutplane_sim::planner::{PlanError, PlanOutcome, Problem, named_plan};
 
+use crate::context;
 use crate::pricing::Pricing;
 use crate::verbs::plan::{Searcher, predict, search};
 
@@ -41,12 +42,14 @@ pub(crate) fn default_names(devices: usize, global_batch: u64) -> Vec<String> {
     names
 }
 
-/// Refuses names that do not fit the problem, at datasheet prices: before the machine is measured, so that a typing error
-/// does not cost a minute.
+/// Refuses names that do not fit the problem or give no valid plan, at datasheet prices: before the machine is measured, so
+/// that a typing error does not cost a minute.
 pub(crate) fn refuse_bad_names(problem: &Problem<'_>, names: &[String]) -> Result<()> {
     for name in names {
-        if let Err(error @ PlanError::Name { .. }) = named_plan(problem, &Roofline::new(), name) {
-            return Err(error.into());
+        match named_plan(problem, &Roofline::new(), name) {
+            Ok(plan) => context::verified(&plan, problem.model, problem.devices).map(drop)?,
+            Err(error @ PlanError::Name { .. }) => return Err(error.into()),
+            Err(_) => {}
         }
     }
     Ok(())

@@ -1,0 +1,67 @@
+//! The suite over MPI: `mpirun` starts this test binary several times, each time with the one test that checks a world.
+
+use std::process::Command;
+
+use super::*;
+use crate::comm::{Mpi, MpiProcesses, Processes};
+
+/// What a test of several processes is started with; without it that test has nothing to do.
+const LAUNCHED: &str = "CUTPLANE_TEST_UNDER_MPIRUN";
+
+/// Starts `test` of this binary in `processes` processes; false, with a line that says so, where there is no `mpirun`.
+fn launch(processes: usize, test: &str) -> bool {
+    let binary = std::env::current_exe().expect("this binary");
+    let count = processes.to_string();
+    let mut command = Command::new("mpirun");
+    command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", &count]);
+    command.arg(binary).args(["--exact", test, "--ignored", "--nocapture", "--test-threads", "1"]);
+    command.env(LAUNCHED, "1").env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    let Ok(output) = command.output() else {
+        println!("skipped: no mpirun");
+        return false;
+    };
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{processes} processes: {text}");
+    assert_eq!(text.matches("test result: ok. 1 passed").count(), processes, "{text}");
+    true
+}
+
+#[test]
+fn two_and_four_processes_pass_the_suite() {
+    let all = [2, 4].into_iter().all(|processes| launch(processes, "comm::suite::mpi::a_world_of_processes"));
+    println!("{}", if all { "checked" } else { "skipped" });
+}
+
+#[test]
+#[ignore = "a part of `two_and_four_processes_pass_the_suite`, which starts it under mpirun"]
+fn a_world_of_processes() {
+    if std::env::var_os(LAUNCHED).is_none() {
+        println!("skipped: not started by mpirun");
+        return;
+    }
+    let processes = MpiProcesses::start().expect("MPI");
+    let count = processes.count();
+    assert_eq!(processes.neighbours(), count);
+    assert!((0..count).all(|process| processes.is_alive(process)));
+    let world = |ranks: usize, options| Mpi::world(&processes, ranks, options).expect("a world");
+    // One rank a process, and two of them in each.
+    for size in [count, 2 * count] {
+        let calm = CommOptions::default();
+        messages_in_any_order(world(size, calm));
+        one_number_is_a_queue(world(size, calm));
+        let all = ranks(0..size as u32);
+        let some = ranks([1, size as u32 - 1].into_iter().take(if size > 2 { 2 } else { 1 }));
+        for len in [0, 1, 15, 256, 257, 5000, 300_001] {
+            collectives_of(world(size, calm), &all, len);
+            collectives_of(world(size, calm), &some, len);
+        }
+        a_barrier_holds_everybody(world(size, calm));
+        mismatched_sizes_are_refused_everywhere(world(size, quick()));
+        a_missing_peer_is_named_in_time(world(size, quick()));
+        an_abort_ends_every_wait(world(size, calm));
+        a_departed_peer_is_noticed(world(size, calm));
+        wrong_addresses_are_refused(world(size, quick()));
+    }
+    let uneven = Mpi::world(&processes, count + 1, CommOptions::default()).expect_err("does not go evenly");
+    assert!(uneven.to_string().contains("evenly"), "{uneven}");
+}
