@@ -46,14 +46,15 @@ fn summary(judged: &[Vec<Verdict>], all: &[Told]) -> String {
     let cases: usize = all.iter().filter_map(|told| told.file.as_ref()).map(|file| file.records.len()).sum();
     format!(
         "{} experiments, {cases} predicted cases, {} claims: {} hold, {} do not, {} were not judged. A claim that does not \
-         hold stays as the paper makes it; below it stands by how much we disagree, and why. Everything here is predicted, but \
-         for the {} scaled-down twins that processor ranks executed.\n\nErrors are `|predicted - published| / published`; of an executed twin, \
+         hold stays as the paper makes it; below it stands by how much we disagree, and why. Everything here is predicted; \
+         of {} scaled-down twins, processor ranks executed {}.\n\nErrors are `|predicted - published| / published`; of an executed twin, \
          `|predicted - measured| / measured` of the step times of its plans.\n\n",
         all.len(),
         verdicts.len(),
         count(Some(true)),
         count(Some(false)),
         count(None),
+        all.iter().filter(|told| told.experiment.definition.twin.is_some()).count(),
         all.iter().filter(|told| told.executed.is_some()).count()
     )
 }

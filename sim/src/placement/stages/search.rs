@@ -33,9 +33,9 @@ pub fn search_stages(problem: &StagesProblem) -> Result<StagedPlan, StagesError>
     problem.check()?;
     let search = Search { problem, sets: suffixes(problem)?, degrees: degrees(problem) };
     let infeasible = || StagesError::Infeasible { devices: problem.devices, memory: problem.memory };
-    let first = search.stages(f64::INFINITY, false)?.ok_or_else(infeasible)?;
+    let first = search.stages(f64::INFINITY, false).ok_or_else(infeasible)?;
     let (stages, seconds) = search.bisect(search.work_bound(), first)?;
-    let bound = search.proven(seconds)?;
+    let bound = search.proven(seconds);
     let uses = problem.evaluate(&stages)?;
     Ok(StagedPlan { stages, uses, seconds, bound })
 }
@@ -98,7 +98,7 @@ struct Step {
 
 impl Search<'_> {
     /// The stages of least devices whose times are all at most `limit`.
-    fn stages(&self, limit: f64, relaxed: bool) -> Result<Option<Vec<Stage>>, StagesError> {
+    fn stages(&self, limit: f64, relaxed: bool) -> Option<Vec<Stage>> {
         let mut labels: Vec<Vec<Label>> = vec![vec![Label { devices: 0, replicas: 0, stage: None }]];
         for (at, set) in self.sets.iter().enumerate().skip(1) {
             let mut own = Vec::new();
@@ -110,11 +110,8 @@ impl Search<'_> {
             labels.push(own);
         }
         let last = labels.last().and_then(|own| own.iter().enumerate().min_by_key(|(_, label)| label.devices));
-        let Some((label, _)) = last else { return Ok(None) };
-        if relaxed {
-            return Ok(Some(Vec::new()));
-        }
-        Ok(Some(self.told(&labels, label)))
+        let (label, _) = last?;
+        Some(if relaxed { Vec::new() } else { self.told(&labels, label) })
     }
 
     /// Puts a stage of these layers before each label of what is behind it.
@@ -210,7 +207,7 @@ impl Search<'_> {
         let mut best = first;
         while high - low > PRECISION * high {
             let middle = f64::midpoint(low, high);
-            match self.stages(middle, false)? {
+            match self.stages(middle, false) {
                 Some(stages) => {
                     high = self.slowest(&stages)?.min(middle);
                     best = stages;
@@ -223,22 +220,22 @@ impl Search<'_> {
     }
 
     /// The longest time that even relaxed choices of variants cannot keep.
-    fn proven(&self, seconds: f64) -> Result<f64, StagesError> {
+    fn proven(&self, seconds: f64) -> f64 {
         let mut low = self.work_bound();
         // The heuristic is rarely off: most often this is the only step.
         let near = seconds * (1.0 - 2.0 * PRECISION);
-        if self.stages(near, true)?.is_none() {
-            return Ok(near);
+        if self.stages(near, true).is_none() {
+            return near;
         }
         let mut high = near;
         while high - low > 1e-4 * high {
             let middle = f64::midpoint(low, high);
-            match self.stages(middle, true)? {
+            match self.stages(middle, true) {
                 Some(_) => high = middle,
                 None => low = middle,
             }
         }
-        Ok(low)
+        low
     }
 
     fn slowest(&self, stages: &[Stage]) -> Result<f64, StagesError> {

@@ -203,7 +203,7 @@ impl Experiments {
             let mut drawn: Vec<(PathBuf, &Path)> = Vec::new();
             match &file {
                 Some(file) => {
-                    drawn.extend(draw(&experiment, file)?.into_iter().map(|path| (path, file.path.as_path())))
+                    drawn.extend(draw(&experiment, file)?.into_iter().map(|path| (path, file.path.as_path())));
                 }
                 None => eprintln!("{}: nothing is recorded of this definition: run it first", experiment.name),
             }

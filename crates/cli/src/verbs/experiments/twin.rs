@@ -60,7 +60,7 @@ pub(super) fn run(experiments: &[Experiment], named: bool, json: bool) -> Result
     if json {
         return output::print_json(&serde_json::json!({ "executed": all }));
     }
-    println!("{} twins executed; `cutplane experiments page` tells of them", count);
+    println!("{count} twins executed; `cutplane experiments page` tells of them");
     Ok(())
 }
 
@@ -89,7 +89,9 @@ fn words(experiment: &Experiment, twin: &Twin, folder: &Path, profile: bool) -> 
     option("seed", experiment.definition.seed.to_string());
     option("out", folder.display().to_string());
     for (name, number) in [("seq", twin.seq), ("layers", twin.layers)] {
-        number.into_iter().for_each(|number| option(name, number.to_string()));
+        if let Some(number) = number {
+            option(name, number.to_string());
+        }
     }
     option("plans", twin.plans.join(","));
     if profile {

@@ -169,11 +169,12 @@ fn shown<'a>(found: &[(&'a Point, &'a Candidate)]) -> (Vec<(&'a Point, &'a Candi
 /// Where the step and the memory of the fullest device go.
 fn bars(folder: &Path, title: &str, found: &[(&Point, &Candidate)], last: &Question) -> Result<()> {
     let (shown, subtitle) = shown(found);
+    let alike = shown.iter().all(|(point, _)| point.devices == shown[0].0.devices && !point.pins.is_empty());
     let names =
         |parts: Vec<(&'static str, f64)>| -> Vec<String> { parts.into_iter().map(|part| part.0.to_owned()).collect() };
     let stack = |of: fn(&Candidate) -> Vec<(&'static str, f64)>| -> Vec<Stack> {
         let one = |(point, candidate): &(&Point, &Candidate)| Stack {
-            name: point.name(),
+            name: if alike { point.pins_text() } else { point.name() },
             values: of(candidate).into_iter().map(|part| part.1).collect(),
         };
         shown.iter().map(one).collect()
