@@ -10,6 +10,7 @@ mod data;
 #[cfg(feature = "runtime")]
 mod elastic;
 mod layouts;
+mod limits;
 #[cfg(feature = "runtime")]
 mod local;
 mod output;
