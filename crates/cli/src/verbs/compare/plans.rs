@@ -7,6 +7,7 @@ use cutplane_sim::cost::Roofline;
 use cutplane_sim::planner::{PlanError, PlanOutcome, Problem, named_plan};
 
 use crate::context;
+use crate::limits::SearchArgs;
 use crate::pricing::Pricing;
 use crate::verbs::plan::{Searcher, predict, search};
 
@@ -62,7 +63,7 @@ pub(crate) fn candidates(
     pricing: &Pricing,
     names: &[String],
 ) -> Result<(Vec<Candidate>, PlanOutcome)> {
-    let outcome = search(problem, pricing, Searcher::BEST, 60.0, 1e-3, 0)?;
+    let outcome = search(problem, pricing, Searcher::BEST, &SearchArgs::default())?;
     let mut list: Vec<Candidate> = Vec::with_capacity(names.len() + 1);
     for name in names {
         let plan = named_plan(problem, pricing.cost(), name)?;

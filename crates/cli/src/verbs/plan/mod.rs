@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::context::{self, ModelArgs, WorkArgs};
 use crate::layouts::mixed::{self, MixedQuestion, is_mixed};
 use crate::layouts::{self, LayoutArgs, Question};
+use crate::limits::SearchArgs;
 use crate::pricing::{self, Pricing};
 use crate::verbs::models::grouped;
 use crate::{output, progress};
@@ -117,15 +118,8 @@ pub(crate) struct Plan {
     /// Searcher.
     #[arg(long, value_enum, default_value_t = Searcher::BEST)]
     planner: Searcher,
-    /// Ends the search after this many seconds, with the best plan so far.
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    time_limit: f64,
-    /// Ends the search when the plan is proven to be within this fraction of the best.
-    #[arg(long, default_value_t = 0.001, value_name = "FRACTION")]
-    gap: f64,
-    /// Seed of the solver.
-    #[arg(long, default_value_t = 0)]
-    seed: u32,
+    #[command(flatten)]
+    limits: SearchArgs,
     /// Writes the plan.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -162,7 +156,7 @@ impl Plan {
         if let Some(name) = &self.name {
             return named::show(&problem, &pricing, name, self.out.as_deref(), self.json);
         }
-        let outcome = search(&problem, &pricing, self.planner, self.time_limit, self.gap, self.seed)?;
+        let outcome = search(&problem, &pricing, self.planner, &self.limits)?;
         let timeline = predict(&outcome.plan, &model, &devices, &pricing)?;
         if let Some(path) = &self.out {
             write_plan(path, &outcome.plan)?;
@@ -192,17 +186,17 @@ impl Plan {
 
     /// Searches layouts.
     fn layout(&self, source: ModelSource) -> Result<()> {
-        check_limits(self.time_limit, self.gap)?;
+        self.limits.check()?;
         if let Some(path) = &self.out {
             output::prepare_file(path)?;
         }
         let (batch, optimizer) = (self.work.batch, self.work.optimizer);
         let question = self.layouts.question(source, &self.devices, batch, optimizer, self.precision)?;
-        let limit = Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX);
+        let limit = self.limits.time_limit();
         if self.layouts.pareto {
             return self.front(&question, limit);
         }
-        let outcome = question.search(limit, self.gap, self.layouts.top_k())?;
+        let outcome = question.search(limit, self.limits.gap(), self.layouts.top_k())?;
         let mapping = question.mapping(&outcome.chosen().layout)?;
         let plan = LayoutPlan { mapping, ..LayoutPlan::new(question.asked.clone(), &question.problem(), &outcome) };
         if let Some(path) = &self.out {
@@ -224,14 +218,14 @@ impl Plan {
 
     /// Searches plans over unlike devices.
     fn mixed(&self, source: &ModelSource, devices: &DeviceGraph) -> Result<()> {
-        check_limits(self.time_limit, self.gap)?;
+        self.limits.check()?;
         if let Some(path) = &self.out {
             output::prepare_file(path)?;
         }
         let work = (self.work.batch, self.work.optimizer, self.precision);
         let question = MixedQuestion::new(&self.layouts, (source, &self.devices), devices, work)?;
-        let limit = Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX);
-        let outcome = question.search(limit, self.gap)?;
+        let limit = self.limits.time_limit();
+        let outcome = question.search(limit, self.limits.gap())?;
         if let Some(path) = &self.out {
             mixed::write(path, &outcome)?;
         }
@@ -248,8 +242,13 @@ impl Plan {
     /// The front of step time against devices.
     fn front(&self, question: &Question, time_limit: Duration) -> Result<()> {
         let interrupt = progress::interrupt_flag()?;
-        let budget =
-            LayoutBudget { time_limit, relative_gap: self.gap, top_k: 1, progress: None, interrupt: Some(&interrupt) };
+        let budget = LayoutBudget {
+            time_limit,
+            relative_gap: self.limits.gap(),
+            top_k: 1,
+            progress: None,
+            interrupt: Some(&interrupt),
+        };
         let spinner = progress::spinner("planning for each number of devices");
         let front = pareto(&question.problem(), &budget);
         spinner.finish_and_clear();
@@ -275,15 +274,6 @@ impl Plan {
     }
 }
 
-fn check_limits(time_limit_s: f64, gap: f64) -> Result<()> {
-    anyhow::ensure!(
-        time_limit_s.is_finite() && time_limit_s >= 0.0,
-        "--time-limit must be a number of seconds, 0 or more"
-    );
-    anyhow::ensure!((0.0..1.0).contains(&gap), "--gap must be a fraction from 0 up to 1");
-    Ok(())
-}
-
 fn as_json(outcome: &PlanOutcome, timeline: &Timeline, pricing: &Pricing) -> serde_json::Value {
     json!({
         "objective_ns": outcome.objective,
@@ -304,11 +294,9 @@ pub(crate) fn search(
     problem: &Problem<'_>,
     pricing: &Pricing,
     searcher: Searcher,
-    time_limit_s: f64,
-    gap: f64,
-    seed: u32,
+    limits: &SearchArgs,
 ) -> Result<PlanOutcome> {
-    check_limits(time_limit_s, gap)?;
+    limits.check()?;
     let spinner = progress::spinner("planning");
     let show = |at: &SearchProgress| {
         let best = at.objective.map(|time| format!(", best {time}")).unwrap_or_default();
@@ -316,9 +304,9 @@ pub(crate) fn search(
     };
     let interrupt = progress::interrupt_flag()?;
     let budget = SearchBudget {
-        time_limit: Duration::from_secs_f64(time_limit_s),
-        relative_gap: gap,
-        seed,
+        time_limit: limits.time_limit(),
+        relative_gap: limits.gap(),
+        seed: limits.seed(),
         progress: Some(&show),
         interrupt: Some(&interrupt),
     };
