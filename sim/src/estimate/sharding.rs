@@ -49,7 +49,7 @@ pub(super) fn exposed(units: &[Unit], layout: &Layout, mesh: &Mesh<'_>, stack: &
     // Chunks of equal layers hold equal units: each collective is priced once.
     let mut known: Vec<(f64, f64, f64)> = Vec::new();
     for unit in units {
-        let same = known.iter().find(|(parameters, ..)| *parameters == unit.parameters).copied();
+        let same = known.iter().find(|(parameters, ..)| parameters.total_cmp(&unit.parameters).is_eq()).copied();
         let (_, gathered, scattered) = same.unwrap_or_else(|| {
             let priced = (unit.parameters, gather(unit), scatter(unit));
             known.push(priced);

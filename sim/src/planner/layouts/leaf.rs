@@ -96,7 +96,8 @@ impl<'a> Appraiser<'a> {
         let Leaf { arithmetic, grid, timing } = leaf;
         let devices = Space::devices_of(arithmetic, grid);
         let m = bound::micro_batches(arithmetic, grid, &self.space);
-        let whole_fits = !sharings.iter().any(shards_parameters) || self.fits(leaf, split, &WHOLE, tally)?.is_some();
+        let whole = self.space.frugal(ZeroStage::Two);
+        let whole_fits = !sharings.iter().any(shards_parameters) || self.fits(leaf, split, &whole, tally)?.is_some();
         // Step times with the optimizer on the device, less that of the optimizer: moving it leaves the rest as it is.
         let mut without_optimizer: Vec<(Zero, f64)> = Vec::new();
         let mut too_slow: Vec<Zero> = Vec::new();
@@ -173,7 +174,7 @@ impl<'a> Appraiser<'a> {
         split: &[u64],
         tally: &mut Tally,
     ) -> Result<Option<Recompute>, EstimateError> {
-        let Some(layout) = self.fits(leaf, split, &FRUGAL, tally)? else {
+        let Some(layout) = self.fits(leaf, split, &self.space.frugal(ZeroStage::Three), tally)? else {
             tally.counts.cut_by_memory += 1;
             return Ok(None);
         };
@@ -237,7 +238,7 @@ impl<'a> Appraiser<'a> {
         tally: &mut Tally,
     ) -> Result<bool, EstimateError> {
         let timing = Timing { schedule: crate::estimate::PipelineSchedule::OneForwardOneBackward, vpp: 1 };
-        let layout = self.space.layout(arithmetic, grid, &timing, &FRUGAL);
+        let layout = self.space.layout(arithmetic, grid, &timing, &self.space.frugal(ZeroStage::Three));
         let layout = Layout { recompute: Recompute::Full, ..layout };
         let needed = self.footprint(&layout)?;
         let mean = needed.stages.iter().map(|stage| stage.parts.state()).sum::<f64>() / needed.stages.len() as f64;
@@ -326,12 +327,6 @@ impl<'a> Appraiser<'a> {
         self.counter.count(layout)
     }
 }
-
-/// The sharding that leaves least on a device.
-const FRUGAL: Sharing = Sharing { zero: Zero::stage(ZeroStage::Three), offload: Offload::Optimizer };
-
-/// The sharding that leaves least on a device of those that keep parameters whole.
-const WHOLE: Sharing = Sharing { zero: Zero::stage(ZeroStage::Two), offload: Offload::Optimizer };
 
 fn shards_parameters(sharing: &Sharing) -> bool {
     sharing.zero.stage == ZeroStage::Three

@@ -196,6 +196,13 @@ impl Space {
         offloads.flat_map(|offload| zeros.iter().map(move |zero| Sharing { zero: *zero, offload })).collect()
     }
 
+    /// The sharding up to a stage that leaves least on a device, as far as pins allow; over all replicas, which leaves less
+    /// than any group of them.
+    pub(super) fn frugal(&self, stage: ZeroStage) -> Sharing {
+        let zero = Zero::stage(self.pins.zero.map_or(stage, |pin| pin.stage));
+        Sharing { zero, offload: self.pins.offload.unwrap_or(Offload::Optimizer) }
+    }
+
     /// The layout of a point of the space; layers recomputed singly start at the cheapest.
     pub(super) fn layout(&self, arithmetic: &Arithmetic, grid: &Grid, timing: &Timing, sharing: &Sharing) -> Layout {
         Layout {

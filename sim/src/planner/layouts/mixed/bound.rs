@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn times(layers: u64, each: f64) -> Times {
-        let span = |both: f64| Span { forward: both / 3.0, backward: both * 2.0 / 3.0 };
+        let span = |both: f64| Span { forward: both / 3.0, backward: both * 2.0 / 3.0, weight: both / 3.0 };
         let total = layers as f64 * each;
         Times { front: span(0.0), back: span(0.0), runs: vec![(layers, span(each))], total, shorter: 1.0 / 3.0 }
     }
