@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use cutplane_graph::{DeviceGraph, Overrides};
-use cutplane_sim::engine::step::{StepProgram, simulate_step};
+use cutplane_sim::engine::step::{Detail, StepProgram, simulate_step};
 use cutplane_sim::estimate::{
     AttentionKernel, Estimator, FoldedModel, Layout, PipelineSchedule, Stack, Zero, ZeroStage,
 };
@@ -91,6 +91,31 @@ fn engine(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The acceptance cases with their full timeline: a step is simulated and every span of every class is visited, folded
+/// stretches unfolded and passes in pieces.
+fn timeline(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("full timeline");
+    for (devices, cluster, dp) in [(3072, "dgx-a100:384", 6), (16384, "dgx-a100:2048", 32)] {
+        let program = Setting::new("megatron-1t", None, cluster).program(&layout(8, 64, dp, 2, 512));
+        let visit = || {
+            let (mut spans, mut latest) = (0_u64, 0);
+            let timeline = simulate_step(black_box(&program)).expect("a valid program");
+            for device in 0..program.devices.len() {
+                timeline.for_each_span(device, Detail::Pieces, &mut |span| {
+                    spans += 1;
+                    latest = latest.max(span.end.get());
+                });
+            }
+            (spans, latest)
+        };
+        group.throughput(Throughput::Elements(visit().0));
+        group.bench_function(BenchmarkId::from_parameter(format!("1T, {devices} devices")), |bencher| {
+            bencher.iter(visit);
+        });
+    }
+    group.finish();
+}
+
 /// Plans a second: each iteration prices one plan with known blocks.
 fn closed_form(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("closed form");
@@ -118,5 +143,5 @@ fn closed_form(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, engine, closed_form);
+criterion_group!(benches, engine, timeline, closed_form);
 criterion_main!(benches);

@@ -5,6 +5,7 @@ use cutplane_graph::{ClusterSpec, DeviceGraph, ModelGraph};
 use cutplane_plan::Plan;
 use cutplane_sim::planner::{Problem, SearchSpace};
 
+use crate::limits::SearchArgs;
 use crate::pricing;
 use crate::verbs::plan::{Searcher, search};
 
@@ -25,7 +26,7 @@ pub(crate) fn replan(old: &Plan, model: &ModelGraph, devices: &DeviceGraph) -> R
         precision: old.workload.precision,
         limits: SearchSpace::default(),
     };
-    let outcome = search(&problem, &pricing, Searcher::BEST, SEARCH_SECONDS, GAP, 0);
+    let outcome = search(&problem, &pricing, Searcher::BEST, &SearchArgs::new(SEARCH_SECONDS, GAP));
     Ok(outcome.with_context(|| format!("no plan for what is left of the devices, {}", devices.name()))?.plan)
 }
 

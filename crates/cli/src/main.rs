@@ -12,6 +12,7 @@ mod elastic;
 #[cfg(feature = "runtime")]
 mod launch;
 mod layouts;
+mod limits;
 #[cfg(feature = "runtime")]
 mod local;
 mod output;

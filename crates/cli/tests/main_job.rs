@@ -54,6 +54,44 @@ fn a_plan_is_made_simulated_and_run() {
     }
 }
 
+/// One plan of each kind that a name can ask for, on two cores: predicted, run, and training as one device does. The profile
+/// has no curve for the bias that stands after a row split; the sum of two values stands in for it.
+#[test]
+fn executions_are_compared_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let names = "single-m4,tp2,sp2-m2,cp2-recompute,dp2-zero1,dp2-zero2-bucket16,dp2-zero3-m2,dp2-ps,pp2-zb-m4,pp2-v2-m4,\
+                 pp2-1f1b-m4-recompute.stages,dp2-recompute.attention";
+    let arguments = ["compare", "gpt-nano", "--batch", "8", "--steps", "3", "--profile", PROFILE, "--out", "out"];
+    let compared = json(dir.path(), &[&arguments[..], &["--plans", names]].concat());
+    let rows = compared["rows"].as_array().expect("rows");
+    let shown: Vec<&str> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert!(names.split(',').all(|name| shown.contains(&name)), "{shown:?}");
+    let losses: Vec<Vec<f64>> = compared["losses"].as_array().expect("losses").iter().map(numbers).collect();
+    let same = |plan: &Vec<f64>| plan.iter().zip(&losses[0]).all(|(a, b)| (a - b).abs() <= 1e-5 * b);
+    assert!(losses.iter().all(same), "every plan trains as the single device does: {losses:?}");
+}
+
+#[test]
+fn a_plan_made_by_name_is_simulated_and_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let name = "tp2xdp2-pp2-async-m2";
+    let arguments =
+        ["plan", "bert-nano", "--devices", "cpu:8", "--batch", "8", "--profile", PROFILE, "--out", "plan.json"];
+    let planned = json(dir.path(), &[&arguments[..], &["--name", name]].concat());
+    assert_eq!(
+        (planned["plan"]["name"].as_str(), planned["plan"]["schedule"].as_str()),
+        (Some(name), Some("async-1f1b"))
+    );
+    let simulated = json(dir.path(), &["simulate", "plan.json", "--profile", PROFILE, "--trace", "trace.json"]);
+    assert_eq!(simulated["predicted_step_ns"], planned["predicted_step_ns"]);
+    let losses = numbers(&json(dir.path(), &["run", "plan.json", "--steps", "20", "--lr", "3e-3"])["losses"]);
+    assert!(losses[19] < losses[0] - 0.5, "it does not learn: {losses:?}");
+    let refused = ["plan", "bert-nano", "--profile", PROFILE, "--name", "tp2-zero1"];
+    let refused = cutplane(dir.path(), &refused).output().expect("the tool starts");
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && message.contains("replicas") && message.contains("--help"), "{message}");
+}
+
 #[test]
 fn a_comparison_leaves_everything_it_promises() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::claim::Claim;
+use crate::claim::{Claim, TwinClaim};
 use crate::error::ExperimentError;
 use crate::figure::FigureSpec;
 use crate::kinds::{Kind, kind};
@@ -103,13 +103,16 @@ pub struct Twin {
     pub batch: u64,
     /// Tokens of a sample.
     pub seq: Option<u64>,
+    /// Replaces the number of layers.
+    pub layers: Option<u64>,
     /// Measured steps of each plan.
     #[serde(default = "default_steps")]
     pub steps: u64,
     /// What the twin shows.
     pub says: String,
-    /// The plan that must be measured fastest, if one is claimed.
-    pub fastest: Option<String>,
+    /// What must hold of the step times, those measured and those predicted.
+    #[serde(rename = "claim", default)]
+    pub claims: Vec<TwinClaim>,
 }
 
 const fn default_steps() -> u64 {
@@ -172,9 +175,12 @@ impl Experiment {
             .map_err(|source| ExperimentError::Toml { path: path.clone(), source: Box::new(source) })?;
         let mut hasher = Sha256::new();
         hasher.update(asked(&text));
-        for table in definition.runs.iter().filter_map(|run| run.published.as_ref()) {
-            let table = folder.join(table);
-            hasher.update(std::fs::read(&table).map_err(ExperimentError::read(&table))?);
+        for (run, table) in definition.runs.iter().filter_map(|run| Some((run, run.published.as_ref()?))) {
+            let absent = |error: std::io::Error| {
+                let problem = format!("the table '{}': {error}: add it, or leave the key out", table.display());
+                ExperimentError::field(&path, format!("run '{}': published", run.name), problem)
+            };
+            hasher.update(std::fs::read(folder.join(table)).map_err(absent)?);
         }
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut digest = format!("{:x}", hasher.finalize());

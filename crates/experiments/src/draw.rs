@@ -11,10 +11,14 @@ use crate::definition::Experiment;
 use crate::error::ExperimentError;
 use crate::figure::{FigureForm, FigureSpec};
 use crate::record::{Record, RecordFile, short};
+use crate::twin::{Executed, TwinTimes};
 use crate::value::Value;
 
 /// Folder of the figures in the folder of an experiment.
 pub const FIGURES: &str = "figures";
+
+/// Name of the figure of a twin.
+pub(crate) const TWIN_FIGURE: &str = "twin";
 
 /// Draws all figures of an experiment, as SVG and PNG, from records alone.
 ///
@@ -38,6 +42,38 @@ pub fn draw(experiment: &Experiment, file: &RecordFile) -> Result<Vec<PathBuf>, 
         paths.push(saved.svg);
     }
     Ok(paths)
+}
+
+/// Draws what the experiment's twin executed: step times, predicted beside measured.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_twin(experiment: &Experiment, executed: &Executed) -> Result<PathBuf, ExperimentError> {
+    let folder = experiment.folder.join(FIGURES);
+    std::fs::create_dir_all(&folder).map_err(ExperimentError::write(&folder))?;
+    let group = |plan: &TwinTimes| BarGroup {
+        name: plan.plan.clone(),
+        pairs: vec![Pair { predicted: Some(1e3 * plan.predicted_step_s), given: Some(1e3 * plan.measured_step_s) }],
+    };
+    let groups: Vec<BarGroup> = executed.plans.iter().map(group).collect();
+    let what = experiment.definition.twin.as_ref().map(|twin| format!("{} on {}", twin.model, twin.devices));
+    let figure = GroupedBars {
+        title: &format!("{}, executed", what.unwrap_or_default()),
+        subtitle: &format!("predicted beside measured, {}", executed.day),
+        y_title: "time of a step (ms)",
+        log_y: false,
+        given_name: "measured",
+        series: &[String::new()],
+        groups: &groups,
+    };
+    let drawn =
+        save(&folder.join(TWIN_FIGURE), grouped_bars_size(groups.len(), 2), |canvas| grouped_bars(canvas, &figure));
+    let failed = |source| ExperimentError::Figure {
+        experiment: experiment.name.clone(),
+        figure: TWIN_FIGURE.to_owned(),
+        source,
+    };
+    Ok(drawn.map_err(failed)?.svg)
 }
 
 fn one(spec: &FigureSpec, records: &[&Record], experiment: &Experiment, folder: &Path) -> Result<Saved, ReportError> {

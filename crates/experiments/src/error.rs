@@ -58,6 +58,9 @@ pub enum ExperimentError {
         /// What is wrong, naming the parameter.
         problem: String,
     },
+    /// What a twin measured cannot be read or kept.
+    #[error(transparent)]
+    Measured(#[from] cutplane_record::RecordError),
     /// The same case stands in a file of records twice.
     #[error(
         "{path}: line {line}: case '{case}' of run '{run}' is recorded twice, first in line {first}: remove one of them",

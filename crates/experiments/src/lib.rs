@@ -15,18 +15,20 @@ mod page;
 pub mod published;
 pub mod record;
 mod run;
+mod twin;
 mod value;
 
 pub use cases::{Case, Size, cases};
-pub use claim::{Check, Claim, OneOrMany, Statistic, Verdict};
+pub use claim::{Check, Claim, OneOrMany, Statistic, TwinClaim, Verdict};
 pub use definition::{
     DEFINITION_FILE, Definition, Experiment, Needs, Paper, Relative, Run, Twin, experiment, experiments,
 };
-pub use draw::{FIGURES, draw};
+pub use draw::{FIGURES, draw, draw_twin};
 pub use error::ExperimentError;
 pub use figure::{FigureForm, FigureSpec};
 pub use kinds::{Answer, Ask, Kind, KindMetric, Parameter, kind, kinds};
 pub use page::{Told, page};
 pub use record::{Record, RecordFile};
 pub use run::{Finished, Progress, check, judge, run};
+pub use twin::{Executed, TwinTimes, TwinVerdict, executed, judge_twin, keep_executed};
 pub use value::{Parameters, Value, label, matches};

@@ -104,7 +104,8 @@ pub struct RecordFile {
 /// # Errors
 /// [`ExperimentError`]: not a file of records; a case that stands there twice.
 pub fn read(path: &Path) -> Result<RecordFile, ExperimentError> {
-    let bytes = std::fs::read(path).map_err(ExperimentError::read(path))?;
+    let mut bytes = std::fs::read(path).map_err(ExperimentError::read(path))?;
+    bytes.truncate(whole_lines(&bytes));
     let mut file = RecordFile {
         path: path.to_owned(),
         records: Vec::new(),
@@ -143,20 +144,36 @@ pub fn read(path: &Path) -> Result<RecordFile, ExperimentError> {
     Ok(file)
 }
 
+/// Bytes of the lines that were written to their end: what a killed run left of its last line is no record.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+}
+
 /// All files of records of an experiment, oldest first.
 ///
 /// # Errors
 /// As [`read`].
 pub fn files(experiment: &Experiment) -> Result<Vec<RecordFile>, ExperimentError> {
-    let folder = experiment.folder.join(FOLDER);
+    tables(&experiment.folder.join(FOLDER))?.iter().map(|path| read(path)).collect()
+}
+
+/// The dated tables of a folder, oldest first; none where there is no folder.
+pub(crate) fn tables(folder: &Path) -> Result<Vec<PathBuf>, ExperimentError> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    let entries = std::fs::read_dir(&folder).map_err(ExperimentError::read(&folder))?;
+    let entries = std::fs::read_dir(folder).map_err(ExperimentError::read(folder))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "csv")).collect();
     paths.sort_by_key(|path| age(path));
-    paths.iter().map(|path| read(path)).collect()
+    Ok(paths)
+}
+
+/// `DAY.csv`, or the first of `DAY.01.csv`, ... that is not there yet: records are never overwritten.
+pub(crate) fn new_table(folder: &Path, day: &str) -> PathBuf {
+    let name = |number: u32| if number == 0 { format!("{day}.csv") } else { format!("{day}.{number:02}.csv") };
+    let mut paths = (0_u32..).map(|number| folder.join(name(number)));
+    paths.find(|path| !path.exists()).unwrap_or_else(|| folder.join("records.csv"))
 }
 
 /// Day and number of a file: `2026-11-23.csv` is older than `2026-11-23.01.csv`.
@@ -194,14 +211,13 @@ impl Recorder {
         let seed = experiment.definition.seed;
         let begun = latest(experiment)?.filter(|file| !again && file.commit == provenance.commit);
         if let Some(file) = begun {
+            drop_torn_line(&file.path).map_err(ExperimentError::write(&file.path))?;
             return Ok(Self { file, provenance, seed });
         }
         let folder = experiment.folder.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(ExperimentError::write(&folder))?;
         let day = provenance.day().to_owned();
-        let names = (0_u32..).map(|number| if number == 0 { day.clone() } else { format!("{day}.{number:02}") });
-        let paths = names.map(|name| folder.join(format!("{name}.csv")));
-        let path = paths.into_iter().find(|path| !path.exists()).unwrap_or_else(|| folder.join("records.csv"));
+        let path = new_table(&folder, &day);
         let (commit, definition) = (provenance.commit.clone(), experiment.digest.clone());
         let file = RecordFile { path, records: Vec::new(), commit, definition, day };
         Ok(Self { file, provenance, seed })
@@ -259,6 +275,13 @@ impl Recorder {
             seed: self.seed,
         }
     }
+}
+
+/// Shortens a file to its whole lines, so that the next line begins on one of its own.
+fn drop_torn_line(path: &Path) -> std::io::Result<()> {
+    let bytes = std::fs::read(path)?;
+    let whole = whole_lines(&bytes);
+    if whole == bytes.len() { Ok(()) } else { OpenOptions::new().write(true).open(path)?.set_len(whole as u64) }
 }
 
 #[cfg(test)]

@@ -50,10 +50,11 @@ pub use local::{LocalGraph, LocalParam, Splits, axis_places, by_split, context_s
 pub use model::{InputRole, ModelGraph, ModelGraphBuilder, Op, Param, Value};
 pub use op::{
     ActivationKind, AdditiveAttention, Arithmetic, Attention, AttentionInput, AttentionKernel, BatchNorm, Binary, Cell,
-    Combine, Concat, Convolution, Dispatch, Dropout, Exchange, ExpertLinear, Fixed, Gate, Gather, GroupNorm,
-    IGNORED_TARGET, Init, Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec, Pool, PoolKind, PositionScheme,
-    PrependTokens, Recurrent, RecurrentBias, RecurrentOutput, Reduce, Reduction, Reshape, RmsNorm, Rotary,
-    RotaryScaling, Router, Routing, ScaleShift, Slice, Softmax, Transpose, Upsample, WeightLayout, Window,
+    Combine, Concat, Convolution, CrossEntropyShare, Dispatch, Dropout, Exchange, ExpertLinear, Fixed, Gate, Gather,
+    GroupNorm, IGNORED_TARGET, Init, JoinedCrossEntropy, Learned, MatMul, MeanSquaredError, OpKind, Pad, ParamSpec,
+    Pool, PoolKind, PositionScheme, PrependTokens, Recurrent, RecurrentBias, RecurrentOutput, Reduce, Reduction,
+    Reshape, RmsNorm, Rotary, RotaryScaling, Router, Routing, ScaleShift, Slice, Softmax, Transpose, Upsample,
+    WeightLayout, Window,
 };
 pub use source::{ModelSource, Overrides};
 pub use tensor::{Dtype, TensorType};

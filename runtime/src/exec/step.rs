@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{LocalGraph, ModelGraph, OpKind, ParamId, ValueId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpId, OpKind, ParamId, ValueId};
 use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
@@ -83,15 +83,16 @@ impl Shared {
         }
     }
 
-    /// The first row and the whole length of the tables of which a rank holds a part, by the value that they give.
+    /// The first entry and the whole length of the vocabularies of which a rank has a part, by the value that is computed from
+    /// them.
     fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
         let Some(local) = &self.local else { return BTreeMap::new() };
-        let split = self.model.op_ids().filter(|op| local.splits_table(*op)).map(|op| self.model.op(op));
-        let part = |op: &cutplane_graph::Op| {
-            let rows = self.model.param(op.params[0]).shape[0] as usize;
-            (op.output, TablePart { first: rows * self.place(rank), whole: rows * self.program.tensor_degree() })
+        let part = |op: OpId| {
+            let own = local.vocabulary_part(op)? as usize;
+            let part = TablePart { first: own * self.place(rank), whole: own * self.program.tensor_degree() };
+            Some((self.model.op(op).output, part))
         };
-        split.map(part).collect()
+        self.model.op_ids().filter_map(part).collect()
     }
 }
 

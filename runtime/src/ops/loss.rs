@@ -5,7 +5,7 @@ use cutplane_graph::{IGNORED_TARGET, OpKind};
 
 use super::call::{Call, Inputs};
 use super::value::{Matrix, Tokens, Value, floats, from_floats};
-use super::{Output, expressions, kernel};
+use super::{Output, expressions, kernel, vocabulary};
 use crate::backend::{Backend, Residence};
 use crate::error::RuntimeError;
 use crate::tensor::numbers;
@@ -79,6 +79,11 @@ fn of_kind(
                 Residence::Host => cross_entropy(call, first.rows, &targets, divisor),
                 Residence::Device => expressions::cross_entropy(call, first.rows, &targets, divisor, scale, backend),
             }
+        }
+        OpKind::JoinedCrossEntropy(kind) => {
+            let targets = inputs.tokens()?;
+            let samples = first.rows.dims()[0] as u64 / call.model.value(call.op.inputs[0]).ty.rows(1);
+            Ok(vocabulary::joined(first.rows, &targets, samples * kind.counted, scale))
         }
         OpKind::MeanSquaredError(_) => Ok(mean_squared_error(call, first.rows, inputs.matrix()?.rows, scale)),
         _ => Err(call.unknown()),

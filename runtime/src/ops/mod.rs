@@ -29,6 +29,7 @@ mod select;
 mod shape;
 mod supported;
 mod value;
+mod vocabulary;
 
 use cutplane_graph::{ModelGraph, Op, OpKind};
 
@@ -97,6 +98,7 @@ fn run(call: &Call<'_>, inputs: Inputs<'_>) -> Result<Value, RuntimeError> {
         OpKind::SelectToken { .. } | OpKind::Gather(_) | OpKind::Pad(_) | OpKind::Reduce(_) => {
             select::run(call, inputs)
         }
+        OpKind::CrossEntropyShare(kind) => vocabulary::share(call, kind, inputs),
         OpKind::Reshape(_) | OpKind::Transpose(_) | OpKind::Concat(_) | OpKind::Slice(_) => {
             return shape::run(call, inputs);
         }

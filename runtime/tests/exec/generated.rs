@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{Dtype, LocalGraph, ModelGraph};
+use cutplane_graph::{Dtype, LocalGraph, ModelGraph, OpKind};
 use cutplane_plan::{Execution, Optimizer, Program, Recompute, Schedule, Synchronisation, TensorSplit, lower, verify};
 use cutplane_runtime::comm::Processes;
 use cutplane_runtime::exec::{RankTensors, Run, RunOptions};
@@ -299,6 +299,41 @@ fn tensor_axes_train_as_one_rank_does() {
             for case in [alone, product, halves, again] {
                 family.check(&case);
             }
+        }
+    }
+}
+
+/// Vocabularies that two ranks share, up to the loss: two numbers a row are exchanged in place of the logits, also where some
+/// targets are masked.
+#[test]
+fn losses_over_shared_vocabularies_train_as_one_rank_does() {
+    for name in ["gpt-nano", "bert-nano"] {
+        let subject = crate::plans::subject(name);
+        let split = Axis::Tensor.split(&subject.model).expect("an axis");
+        let local = split.local(&subject.model).expect("it can be split");
+        let classes = local.graph().ops().iter().find_map(|op| match &op.kind {
+            OpKind::CrossEntropyShare(share) => Some(share.classes),
+            _ => None,
+        });
+        assert_eq!(classes, Some(128), "half of the bytes");
+        let exchanged = local.graph().ops().iter().filter(|op| matches!(op.kind, OpKind::Exchange(_)));
+        let widest = exchanged.map(|op| local.graph().value(op.output).ty.last()).max();
+        assert!(widest < classes, "{name} exchanges logits: {widest:?}");
+        let mut family = Family::new(subject, Optimizer::AdamW);
+        let alone = Case {
+            rows: 1,
+            replicas: 1,
+            micro_batches: 2,
+            schedule: Schedule::OneFOneB,
+            tensor: Axis::Tensor,
+            execution: Execution::default(),
+        };
+        let execution =
+            Execution { synchronisation: Synchronisation::Zero3, recompute: Recompute::Stages, ..Execution::default() };
+        let product = Case { rows: 2, replicas: 2, execution, ..alone.clone() };
+        let halves = Case { rows: 2, schedule: Schedule::ZeroBubble, tensor: Axis::Sequence, ..alone.clone() };
+        for case in [alone, product, halves] {
+            family.check(&case).expect("a model of many operators");
         }
     }
 }

@@ -41,6 +41,28 @@ fn resumed(subject: &Subject, program: &Arc<Program>, options: &RunOptions, fold
     Run::start(subject.model.clone(), program.clone(), Arc::new(batches), &options).expect("starts")
 }
 
+/// Goes on from a checkpoint of `from` under `to`: as far from the run that did not stop as the plans are from each other when
+/// none of them stops, by rounding in another order.
+fn goes_on_nearly(subject: &Subject, from: &Program, to: &Arc<Program>, folder: &Path, all: &[f64]) {
+    let rest = losses(&mut resumed(subject, to, &options(Optimizer::AdamW), folder), 2);
+    for (resumed, whole) in rest.iter().zip(&all[2..]) {
+        let (from, to) = (&from.plan_name, &to.plan_name);
+        assert!((resumed - whole).abs() < 2e-5 * whole, "{from} to {to}: {rest:?} {all:?}");
+    }
+}
+
+/// Each plan goes on from its own checkpoint to the last bit, and under the plan `further` places on.
+fn go_round(subject: &Subject, programs: &[Arc<Program>], further: usize) {
+    let options = options(Optimizer::AdamW);
+    for (index, from) in programs.iter().enumerate() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let all = whole(subject, from, &options, dir.path());
+        let same = losses(&mut resumed(subject, from, &options, dir.path()), 2);
+        assert_eq!(same[..], all[2..], "{}", from.plan_name);
+        goes_on_nearly(subject, from, &programs[(index + further) % programs.len()], dir.path(), &all);
+    }
+}
+
 #[test]
 fn the_same_plan_goes_on_to_the_last_bit() {
     let subject = subject("gpt-nano");
@@ -87,15 +109,10 @@ fn any_other_plan_goes_on_with_the_same_samples() {
         cut("pp2 dp2", 2, 2, 2, Schedule::OneFOneB),
     );
     for (from, to) in [(dp2, pp2), (pp2, single), (single, dp2), (both, pp2)] {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (first, second) = (program(&subject, from, Optimizer::AdamW), program(&subject, to, Optimizer::AdamW));
-        let options = options(Optimizer::AdamW);
-        let all = whole(&subject, &first, &options, dir.path());
-        let rest = losses(&mut resumed(&subject, &second, &options, dir.path()), 2);
-        for (resumed, whole) in rest.iter().zip(&all[2..]) {
-            // As far apart as the plans are when none of them stops: rounding in another order.
-            assert!((resumed - whole).abs() < 2e-5 * whole, "{} to {}: {rest:?} {all:?}", from.name, to.name);
-        }
+        let [from, to] = [from, to].map(|plan| program(&subject, plan, Optimizer::AdamW));
+        let (dir, options) = (tempfile::tempdir().expect("a folder"), options(Optimizer::AdamW));
+        let all = whole(&subject, &from, &options, dir.path());
+        goes_on_nearly(&subject, &from, &to, dir.path(), &all);
     }
 }
 
@@ -113,18 +130,7 @@ fn shares_of_the_optimizer_are_put_together_and_cut_anew() {
         shared("server", Synchronisation::ParameterServer),
         program(&subject, cut("pp2", 2, 1, 2, Schedule::OneFOneB), Optimizer::AdamW),
     ];
-    let options = options(Optimizer::AdamW);
-    for (index, from) in programs.iter().enumerate() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let all = whole(&subject, from, &options, dir.path());
-        let same = losses(&mut resumed(&subject, from, &options, dir.path()), 2);
-        assert_eq!(same[..], all[2..], "{}", from.plan_name);
-        let to = &programs[(index + 2) % programs.len()];
-        let rest = losses(&mut resumed(&subject, to, &options, dir.path()), 2);
-        for (resumed, whole) in rest.iter().zip(&all[2..]) {
-            assert!((resumed - whole).abs() < 2e-5 * whole, "{} to {}: {rest:?} {all:?}", from.plan_name, to.plan_name);
-        }
-    }
+    go_round(&subject, &programs, 2);
 }
 
 #[test]
@@ -154,18 +160,7 @@ fn slices_of_layers_are_put_together_and_cut_anew() {
         split("tp4", 1, Execution { tensor: tensor(4), ..Execution::default() }),
         program(&subject, cut("single", 1, 1, 1, Schedule::FillDrain), Optimizer::AdamW),
     ];
-    let options = options(Optimizer::AdamW);
-    for (index, from) in programs.iter().enumerate() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let all = whole(&subject, from, &options, dir.path());
-        let same = losses(&mut resumed(&subject, from, &options, dir.path()), 2);
-        assert_eq!(same[..], all[2..], "{}", from.plan_name);
-        let to = &programs[(index + 1) % programs.len()];
-        let rest = losses(&mut resumed(&subject, to, &options, dir.path()), 2);
-        for (resumed, whole) in rest.iter().zip(&all[2..]) {
-            assert!((resumed - whole).abs() < 2e-5 * whole, "{} to {}: {rest:?} {all:?}", from.plan_name, to.plan_name);
-        }
-    }
+    go_round(&subject, &programs, 1);
 }
 
 #[test]

@@ -17,10 +17,15 @@ const BOUNDARY: &str = "boundary";
 /// Name of the curve of copying a micro-batch's inputs, over their i32 elements.
 const LOAD: &str = "load";
 
+/// Curves that stand in for others: as many elements are read and written, by as plain a kernel.
+const STAND_INS: [(&str, &str); 1] = [("arithmetic", "add")];
+
 /// Prices by interpolation in measured [`DeviceProfile`]s, one for each device model.
 ///
 /// - Operators: time per work, multilinear in logarithms over the grid of the curve; outside the grid the nearest edge's
 ///   time per work. `linear*` and `attention*` are bound by compute, all else by memory.
+/// - An operator without a curve of its own is priced by its stand-in, if there is one (the sum of two values for other arithmetic): profiles of earlier builds
+///   lack curves of operators that only partitioned models hold.
 /// - One-axis tables (messages, optimizer, load, boundary, all-reduce): interpolated in both logarithms; below the first
 ///   point its time, above the last along the line through the last two.
 /// - Operators have a price in the precisions that the profile has curves of; all else is measured in f32.
@@ -78,8 +83,7 @@ impl Profiled {
         table.check_precision(precision, device)?;
         let key = model.profile_key(op, batch);
         let work = || format!("operator '{}'", model.op(op).name);
-        let grid = table.grids.get(&(key.operator.to_owned(), precision));
-        let grid = grid.ok_or_else(|| table.no_curve(work(), key.operator))?;
+        let grid = table.grid(key.operator, precision).ok_or_else(|| table.no_curve(work(), key.operator))?;
         let per_work = grid.as_ref().map_err(Clone::clone).and_then(|grid| grid.at(&key.axes));
         let per_work = per_work.map_err(|problem| CostError::BadCurve {
             work: work(),
@@ -135,6 +139,14 @@ impl Table {
             all_reduce: sums.into_iter().filter_map(|(ranks, list)| Some((ranks, Line::new(list)?))).collect(),
             profile,
         }
+    }
+
+    /// The curve of an operator, or of its stand-in.
+    fn grid(&self, operator: &str, precision: Dtype) -> Option<&Result<Grid, String>> {
+        let named = |name: &str| self.grids.get(&(name.to_owned(), precision));
+        let stand_in =
+            || STAND_INS.iter().find(|(missing, _)| *missing == operator).and_then(|(_, other)| named(other));
+        named(operator).or_else(stand_in)
     }
 
     /// Refuses a precision that no curve of the profile is in.

@@ -1,6 +1,7 @@
-//! Shards of parameters that travel while layers compute: FSDP, ZeRO-3.
+//! Shards that travel while layers compute: of parameters and gradients (FSDP, ZeRO-3), of gradients that sum over
+//! micro-batches (ZeRO-2).
 
-use super::layout::{Layout, ZeroStage};
+use super::layout::{GradientSync, Layout, ZeroStage};
 use super::mesh::{Holders, Mesh};
 use super::stack::{Stack, Trait};
 use crate::network::Collective;
@@ -27,9 +28,13 @@ pub(super) struct Unit {
 /// What sharding of parameters (ZeRO-3, Rajbhandari et al. 2020, section 7.2.2: gather, gather again, scatter) adds to the
 /// passes over `units`. A unit's gather runs beside the unit before it; the scatter of its gradients beside the next one's
 /// backward pass. The first gather and the last scatter are exposed.
+///
+/// Of several micro-batches, ZeRO-2 scatters the gradients of each, since a rank keeps the sum of its own shard alone
+/// (section 5.2 there: gradients are reduced as they become available and released).
 pub(super) fn exposed(units: &[Unit], layout: &Layout, mesh: &Mesh<'_>, stack: &Stack) -> Exposed {
     let ranks = layout.shard_ranks();
-    if layout.zero.stage != ZeroStage::Three || ranks == 1 {
+    let gathers = layout.zero.stage == ZeroStage::Three;
+    if ranks == 1 || !(gathers || scatters_each(layout)) {
         return Exposed::default();
     }
     let weight = layout.precision.activation_bytes() as f64;
@@ -37,24 +42,47 @@ pub(super) fn exposed(units: &[Unit], layout: &Layout, mesh: &Mesh<'_>, stack: &
         let wire = mesh.shards(Holders::All, collective, bytes, ranks);
         wire.max(bytes / (stack.shard_gb_per_s * 1e9))
     };
-    let gather = |unit: &Unit| moved(Collective::AllGather, unit.parameters * weight);
+    let gather = |unit: &Unit| if gathers { moved(Collective::AllGather, unit.parameters * weight) } else { 0.0 };
     let scatter = |unit: &Unit| moved(Collective::ReduceScatter, unit.parameters * gradient_bytes(layout, stack));
+    let overlaps = if gathers { stack.has(Trait::Prefetches) } else { overlaps_gradients(layout, stack) };
     let mut total = Exposed::default();
+    // Chunks of equal layers hold equal units: each collective is priced once.
+    let mut known: Vec<(f64, f64, f64)> = Vec::new();
     for unit in units {
-        total.forward += unit.count * beside(unit.forward, gather(unit), stack);
-        total.backward += unit.count * beside(unit.backward, gather(unit) + scatter(unit), stack);
+        let same = known.iter().find(|(parameters, ..)| *parameters == unit.parameters).copied();
+        let (_, gathered, scattered) = same.unwrap_or_else(|| {
+            let priced = (unit.parameters, gather(unit), scatter(unit));
+            known.push(priced);
+            priced
+        });
+        total.forward += unit.count * beside(unit.forward, gathered, overlaps, stack);
+        total.backward += unit.count * beside(unit.backward, gathered + scattered, overlaps, stack);
     }
-    if let Some(first) = units.iter().find(|unit| unit.count > 0.0) {
+    if let Some(first) = units.iter().find(|unit| unit.count > 0.0 && (gathers || overlaps)) {
         total.forward += gather(first);
         total.backward += scatter(first);
     }
     total
 }
 
+/// Whether the gradients of every micro-batch are scattered: ZeRO-2, where there are several.
+pub(super) fn scatters_each(layout: &Layout) -> bool {
+    let all_reduces = matches!(layout.gradient_sync, GradientSync::AllReduce { .. });
+    layout.zero.stage == ZeroStage::Two && layout.micro_batches() > 1 && all_reduces && !layout.frozen
+}
+
+/// Whether gradients travel beside backward passes.
+pub(super) fn overlaps_gradients(layout: &Layout, stack: &Stack) -> bool {
+    match layout.gradient_sync {
+        GradientSync::AllReduce { overlapped } => overlapped.unwrap_or(stack.has(Trait::OverlapsGradients)),
+        GradientSync::ParameterServer { .. } => false,
+    }
+}
+
 /// What communication adds to computation that runs beside it: the rest that does not fit, what the stack never hides, and
 /// the slowdown while both run.
-fn beside(computation: f64, communication: f64, stack: &Stack) -> f64 {
-    if !stack.has(Trait::Prefetches) {
+fn beside(computation: f64, communication: f64, overlaps: bool, stack: &Stack) -> f64 {
+    if !overlaps {
         return communication;
     }
     let hidden = communication.min(computation) * (1.0 - stack.exposed_shards);

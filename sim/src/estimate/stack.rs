@@ -30,6 +30,9 @@ pub enum Trait {
     /// Pipeline messages are cut over the tensor-parallel ranks and gathered behind the wire (Narayanan et al. 2021, section
     /// 4.1).
     ScatterGather,
+    /// A token goes once to each node that has experts for it, and is forwarded inside (DeepSeek-AI 2024, section 3.2.2; its
+    /// library DeepEP).
+    ForwardsTokens,
     /// Ranks broadcast the parameters that they updated one after the other, where shards would be gathered at once.
     BroadcastsUpdates,
 }

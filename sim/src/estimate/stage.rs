@@ -188,6 +188,11 @@ impl Stage {
         self.times.iter().map(StageTime::both).sum()
     }
 
+    /// The update and what follows it, s.
+    pub(super) fn update(&self) -> f64 {
+        self.optimizer + self.sync.after_update
+    }
+
     /// The parts of a step's breakdown that the passes decide.
     pub(super) fn breakdown(&self, layout: &Layout) -> Breakdown {
         let m = layout.micro_batches() as f64;

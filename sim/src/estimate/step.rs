@@ -13,7 +13,7 @@ use super::mesh::Mesh;
 use super::model::FoldedModel;
 use super::pipeline::{Devices, Hop, Pipeline, Travel};
 use super::price::Pricer;
-use super::sharding::gradient_bytes;
+use super::sharding::{Exposed, gradient_bytes};
 use super::stack::{Stack, Trait};
 use super::stage::{Links, Priced, Stage, Stages, checkpoints, recomputed, repeated_share, unit};
 use super::sync::Parameters;
@@ -101,6 +101,17 @@ impl StepEstimate {
     }
 }
 
+/// What sharing state at least makes of a step, s.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    /// The passes of all stages and of the busiest one over a micro-batch, where shards travel in them.
+    pub(crate) stages: Option<(f64, f64)>,
+    /// Behind the passes: gradients between replicas, and between the ends of the model.
+    pub(crate) gradients: f64,
+    /// The slowest update, with what follows it.
+    pub(crate) update: f64,
+}
+
 /// What decides the price of a block.
 type PriceKey = (u64, u64, u64, u64, [bool; 3], Precision, AttentionKernel);
 
@@ -140,6 +151,17 @@ impl<'a> Estimator<'a> {
         Ok(self.compose(&self.priceable(layout)?))
     }
 
+    /// Part of the backward pass of one repeated layer that only the optimizer waits for, s: the least where layers differ.
+    ///
+    /// # Errors
+    /// As [`Estimator::layer`].
+    pub(crate) fn weight_gradient_seconds(&self, layout: &Layout) -> Result<f64, EstimateError> {
+        layout.validate()?;
+        let prices = self.prices(&self.pricer(layout));
+        let layers = self.model.blocks.iter().zip(prices.iter()).filter(|(block, _)| block.is_layer);
+        Ok(layers.map(|(_, priced)| priced.passes.weight_gradient.device()).reduce(f64::min).unwrap_or(0.0))
+    }
+
     /// Forward and backward time of one repeated layer over one micro-batch, recomputation with the backward pass: of the
     /// longest layer where they differ.
     ///
@@ -177,10 +199,7 @@ impl<'a> Estimator<'a> {
         let chunks = chunks(self.model, layout)?;
         let pricer = self.pricer(layout);
         let hop = self.hop_seconds(&pricer);
-        let interleaved = layout.schedule == PipelineSchedule::Interleaved && layout.vpp > 1;
-        let waits =
-            self.stack.has(Trait::BlockingPipeline) && !(interleaved && self.stack.has(Trait::OverlapsMessages));
-        let exchange = if layout.pp > 1 && waits { hop } else { 0.0 };
+        let exchange = if self.waits_for_messages(layout) { hop } else { 0.0 };
         let prices = self.prices(&pricer);
         let stages =
             Stages::new(self.model, chunks, &pricer, &prices, Links { beside: hop - exchange, waited: exchange });
@@ -191,6 +210,18 @@ impl<'a> Estimator<'a> {
             0.0
         };
         Ok(Priceable { pricer, stages, hop: hop - exchange, tied })
+    }
+
+    /// Whether each pass waits for its message.
+    fn waits_for_messages(&self, layout: &Layout) -> bool {
+        let interleaved = layout.schedule == PipelineSchedule::Interleaved && layout.vpp > 1;
+        let beside = interleaved && self.stack.has(Trait::OverlapsMessages);
+        layout.pp > 1 && self.stack.has(Trait::BlockingPipeline) && !beside
+    }
+
+    /// The message that each pass of a layout waits for, s.
+    pub(crate) fn waited_seconds(&self, layout: &Layout) -> f64 {
+        if self.waits_for_messages(layout) { self.hop_seconds(&self.pricer(layout)) } else { 0.0 }
     }
 
     /// Prices of one instance of each block.
@@ -250,6 +281,24 @@ impl<'a> Estimator<'a> {
         Ok(self.pipeline(&priceable, &devices).end(0) + self.stack.step_ms * 1e-3)
     }
 
+    /// What sharing state at least makes of a step: what comes on top of the passes, without gradients that travel beside
+    /// earlier ones; and the passes themselves where shards travel in them.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    pub(crate) fn shared(&self, layout: &Layout) -> Result<Shared, EstimateError> {
+        let priceable = self.priceable(layout)?;
+        let stages = &priceable.stages.runs;
+        let gradients = stages
+            .first()
+            .map_or(0.0, |first| first.sync.least_behind(&first.times[0], layout, self.stack) + priceable.tied);
+        let travels = stages.iter().any(|stage| stage.exposed != Exposed::default());
+        let both = || stages.iter().map(|stage| (stage.both() * stage.count as f64, stage.both()));
+        let add = |(sum, most): (f64, f64), (all, each): (f64, f64)| (sum + all, each.max(most));
+        let shards = travels.then(|| both().fold((0.0, 0.0), add));
+        Ok(Shared { stages: shards, gradients, update: stages.iter().map(Stage::update).fold(0.0, f64::max) })
+    }
+
     /// The step: passes, gradients that meet, gradients that the ends share, the slowest update. Every rank waits for the norm
     /// of all gradients before it updates.
     fn compose(&self, priceable: &Priceable<'_>) -> StepEstimate {
@@ -273,8 +322,7 @@ impl<'a> Estimator<'a> {
                 (slowest, end) = (at, synchronised);
             }
         }
-        let update = |stage: &Stage| stage.optimizer + stage.sync.after_update;
-        let updated = stages.iter().max_by(|a, b| update(a).total_cmp(&update(b)));
+        let updated = stages.iter().max_by(|a, b| a.update().total_cmp(&b.update()));
         let (optimizer, gathered) = updated.map_or((0.0, 0.0), |stage| (stage.optimizer, stage.sync.after_update));
         let overhead = self.stack.step_ms * 1e-3;
         let seconds = end + optimizer + gathered + overhead;

@@ -7,7 +7,7 @@ use cutplane_plan::Optimizer;
 use super::layout::{GradientSync, Layout, Offload, PipelineSchedule, ServerPlacement, ZeroStage};
 use super::mesh::{Holders, Mesh};
 use super::pipeline::{StageTime, Travel};
-use super::sharding::gradient_bytes;
+use super::sharding::{gradient_bytes, overlaps_gradients, scatters_each};
 use super::stack::{Stack, Trait};
 use crate::kernel::{GpuModel, Kernel, Precision};
 use crate::network::Collective;
@@ -69,6 +69,17 @@ pub(super) struct Sync {
     pub(super) after_update: f64,
 }
 
+impl Sync {
+    /// What the gradients of the first chunk at least add behind the start of the last pass, whose times alone are `time`, s:
+    /// all that is known before the passes are put in order.
+    pub(super) fn least_behind(&self, time: &StageTime, layout: &Layout, stack: &Stack) -> f64 {
+        let own = self.travel.chunks.first().map_or((0.0, 0.0), |(traffic, buckets)| {
+            beside(completing(time, layout), *traffic, *buckets as f64, stack.overlap_slowdown)
+        });
+        self.behind + own.0 + own.1
+    }
+}
+
 /// Synchronisation of a stage's gradients, chunk by chunk: those of the last chunk are complete first. A message between stages
 /// takes `hop` seconds.
 pub(super) fn gradient_sync(
@@ -80,18 +91,15 @@ pub(super) fn gradient_sync(
     stack: &Stack,
 ) -> Sync {
     let all = parameters.iter().fold(Parameters::default(), |sum, one| sum + *one);
-    let overlapped = match layout.gradient_sync {
-        GradientSync::AllReduce { overlapped } => overlapped.unwrap_or(stack.has(Trait::OverlapsGradients)),
-        GradientSync::ParameterServer { servers, placement } => {
-            let alone = layout.dp * layout.cp == 1;
-            let behind = if alone { 0.0 } else { parameter_server(all.total(), servers, placement, layout, mesh) };
-            return Sync { behind, ..Sync::default() };
-        }
-    };
+    if let GradientSync::ParameterServer { servers, placement } = layout.gradient_sync {
+        let alone = layout.dp * layout.cp == 1;
+        let behind = if alone { 0.0 } else { parameter_server(all.total(), servers, placement, layout, mesh) };
+        return Sync { behind, ..Sync::default() };
+    }
     let dense = exchange(all.dense, Holders::All, layout, mesh, stack);
     let experts = exchange(all.experts, Holders::Experts, layout, mesh, stack);
     let (hideable, after_update) = (dense.hideable + experts.hideable, dense.late + experts.late);
-    if !overlapped || hideable <= 0.0 {
+    if !overlaps_gradients(layout, stack) || hideable <= 0.0 {
         return Sync { behind: hideable, after_update, ..Sync::default() };
     }
     let slowdown = stack.overlap_slowdown;
@@ -161,6 +169,10 @@ fn exchange(parameters: f64, holders: Holders, layout: &Layout, mesh: &Mesh<'_>,
     };
     match layout.zero.stage {
         ZeroStage::None => Exchange { hideable: mesh.replicas(holders, Collective::AllReduce, gradients), late: 0.0 },
+        // The gradients have met in the passes.
+        ZeroStage::Two if scatters_each(layout) => {
+            Exchange { hideable: between, late: updates(weights, holders, ranks, mesh, stack) }
+        }
         ZeroStage::One | ZeroStage::Two => Exchange {
             hideable: mesh.shards(holders, Collective::ReduceScatter, gradients, ranks) + between,
             late: updates(weights, holders, ranks, mesh, stack),

@@ -47,6 +47,15 @@ pub struct Keeping {
     /// Whether fused attention works on another order of axes than the layers do, so that its output is kept twice when
     /// there is more than one sample (FlashAttention 2 in Transformer Engine).
     pub copies_fused_output: bool,
+    /// Bytes of a score that is written to memory which its softmax keeps for its own backward pass: those of the type of the
+    /// passes, or 4 where it is taken in 32 bits.
+    pub softmax_bytes: f64,
+    /// 16-bit numbers that the activation of a feed-forward layer without gate keeps, besides its result: its input, where it
+    /// is one kernel; every factor and argument, where it is written out in operators.
+    pub activation_values: f64,
+    /// Numbers of the hidden width that a token of a mixture of experts keeps: on each rank that one of its experts lies on,
+    /// and on the rank that it comes from, besides the input and output of its norm.
+    pub token_rows: [f64; 2],
     /// Bytes of a logit and its gradients at the peak of the loss in 16-bit training: 4 of the 32-bit logits that become
     /// the softmax in place, and 2 of the 16-bit ones.
     pub loss_bytes_per_logit: f64,
@@ -85,6 +94,14 @@ pub struct Keeping {
 const MIB: f64 = 1_048_576.0;
 
 impl Keeping {
+    /// [`Keeping::token_rows`] where tokens are sorted by their experts, sent, gathered and put together again, with copies:
+    /// the input of the first product and what is left of the output; all others. Fitted by a search on a grid on the drawn
+    /// rows with experts of `megatron_ci_golden` and `megatron_ci_golden_tiny`.
+    pub const COPIED_TOKENS: [f64; 2] = [1.5, 6.0];
+    /// The same where kernels send tokens from where they lie and put them together on arrival (DeepEP): the input of the first
+    /// product, and the sum of what the experts made.
+    pub const FORWARDED_TOKENS: [f64; 2] = [1.0, 1.0];
+
     /// Megatron-Core with Transformer Engine's layers.
     ///
     /// Workspaces: cuBLAS has one for each host thread, of the forward and of the backward pass (8.1 MiB by default before
@@ -94,6 +111,9 @@ impl Keeping {
         dropout: false,
         recomputed: Recomputed::NOTHING,
         copies_fused_output: true,
+        softmax_bytes: 2.0,
+        activation_values: 1.0,
+        token_rows: Self::COPIED_TOKENS,
         loss_bytes_per_logit: 6.0,
         vocabulary_multiple: 128,
         master: Master::Separate,
@@ -164,6 +184,9 @@ impl Keeping {
         dropout: true,
         recomputed: Recomputed::NOTHING,
         copies_fused_output: false,
+        softmax_bytes: 2.0,
+        activation_values: 1.0,
+        token_rows: Self::COPIED_TOKENS,
         loss_bytes_per_logit: 0.0,
         vocabulary_multiple: 1,
         master: Master::Separate,

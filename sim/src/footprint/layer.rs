@@ -4,15 +4,6 @@ use super::keeping::Keeping;
 use super::shape::{ExpertShape, TransformerShape};
 use crate::estimate::{AttentionKernel, Layout, Precision};
 
-/// 16-bit numbers of the hidden width that a token of a mixture of experts keeps on the rank that it comes from, besides
-/// the input and output of its norm: what is sent, gathered and put together again. Fitted together with
-/// [`ROUTED_ROWS`] by a search on a grid, on the drawn rows with experts of `megatron_ci_golden` and
-/// `megatron_ci_golden_tiny`.
-const LOCAL_ROWS: f64 = 6.0;
-/// 16-bit numbers of the hidden width that a token keeps on each rank that one of its experts lies on: the input of the
-/// first product, and what is left of the output.
-const ROUTED_ROWS: f64 = 1.5;
-
 /// The tokens that a layer works on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tokens {
@@ -120,8 +111,14 @@ impl<'a> Kept<'a> {
             (0.0, 4.0 * heads + copy)
         } else {
             let scores = heads * keys;
-            let dropped = if self.keeping.dropout { (1.0 + self.element) * scores } else { 0.0 };
-            (self.element * scores + dropped, 0.0)
+            let softmax = self.element.max(self.keeping.softmax_bytes);
+            // What the product with the values reads, where that is not the softmax itself.
+            let multiplied = match () {
+                () if self.keeping.dropout => 1.0 + self.element,
+                () if softmax > self.element => self.element,
+                () => 0.0,
+            };
+            ((softmax + multiplied) * scores, 0.0)
         };
         // Norms of queries and keys copy their inputs out of the joint projection and keep them beside their outputs.
         let normed = if self.shape.query_norms {
@@ -138,7 +135,8 @@ impl<'a> Kept<'a> {
             return 0.0;
         }
         let output = if self.keeping.recomputed.activations { 0.0 } else { self.operand };
-        rows * width * (self.element * self.shape.gates() + output) / ranks
+        let before = if self.shape.gated { 2.0 } else { self.keeping.activation_values };
+        rows * width * (self.element * before + output) / ranks
     }
 
     /// A mixture of experts: every token goes to `top_k` experts, and to all ranks that share one of them.
@@ -148,7 +146,8 @@ impl<'a> Kept<'a> {
         let routed = local * experts.top_k as f64 * self.expert_tp;
         let inside = self.feed_forward(routed, experts.ffn_hidden as f64, self.expert_tp);
         let shared = self.feed_forward(rows, experts.shared_ffn_hidden as f64, self.tp);
-        inside + shared + self.element * hidden * (ROUTED_ROWS * routed + LOCAL_ROWS * local)
+        let [routed_rows, local_rows] = self.keeping.token_rows;
+        inside + shared + self.element * hidden * (routed_rows * routed + local_rows * local)
     }
 
     /// Gradients that exist at once in a backward pass: around the activation of the feed-forward layer, and of two values

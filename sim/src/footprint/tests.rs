@@ -72,6 +72,22 @@ fn a_layer_follows_the_formulas_of_korthikanti() {
 }
 
 #[test]
+fn what_is_not_fused_keeps_more() {
+    let shape = TransformerShape::gpt(1, 1_024, 16, 50_257, 512);
+    let tokens = Tokens { rows: 1_024.0, keys: 512.0, crossed: [0.0; 2] };
+    let kept = |keeping: &Keeping| layer_bytes(&shape, tokens, &layout(1, 1, 1, 2), keeping).kept;
+    let more = |plain: &Keeping, other: &Keeping| kept(other) - kept(plain);
+    let scores = 16.0 * 1_024.0 * 512.0;
+    // The 32-bit softmax takes the place of the 16-bit one that dropout reads; without dropout the product reads that.
+    let wide = Keeping { softmax_bytes: 4.0, ..Keeping::PAPER };
+    near(more(&Keeping::PAPER, &wide), 2.0 * scores, 1e-12);
+    let undropped = Keeping { dropout: false, ..Keeping::PAPER };
+    near(more(&undropped, &Keeping { dropout: false, ..wide }), 4.0 * scores, 1e-12);
+    let written = Keeping { activation_values: 3.0, ..Keeping::PAPER };
+    near(more(&Keeping::PAPER, &written), 2.0 * 2.0 * 1_024.0 * 4_096.0, 1e-12);
+}
+
+#[test]
 fn first_stages_hold_what_korthikanti_print() {
     // Figure 1, GiB: tensor parallelism alone; with sequence parallelism and selective recomputation.
     let rows = [

@@ -109,6 +109,35 @@ fn buckets(gradients: &[GradientReady], element: u64, bucket: f64) -> Vec<(f64, 
     messages
 }
 
+/// Messages of a coordinator that looks every `cycle` seconds, sends together what is whole by then up to `most` bytes, and
+/// looks again when that has arrived (Horovod's tensor fusion: Sergeev and Del Balso 2018, section 4): when the last has
+/// arrived, and how long all take, s. A tensor larger than `most` travels alone.
+fn coordinated(
+    gradients: &[GradientReady],
+    element: u64,
+    [cycle, most]: [f64; 2],
+    seconds: impl Fn(f64) -> f64,
+) -> (f64, f64) {
+    let (mut free, mut serial) = (0.0_f64, 0.0);
+    let mut waiting = gradients;
+    while let Some(first) = waiting.first() {
+        let now = (free.max(first.at) / cycle).ceil() * cycle;
+        let (mut bytes, mut taken) = (0.0, 0);
+        for ready in waiting.iter().take_while(|ready| ready.at <= now) {
+            let more = (ready.elements * element) as f64;
+            if taken > 0 && bytes + more > most {
+                break;
+            }
+            (bytes, taken) = (bytes + more, taken + 1);
+        }
+        // Rounding may leave the first one out.
+        waiting = &waiting[taken.max(1)..];
+        let taking = seconds(bytes);
+        (free, serial) = (now + taking, serial + taking);
+    }
+    (free, serial)
+}
+
 /// Time of a data-parallel step, s: the slowest replica, the part of the exchange that does not hide behind its backward
 /// pass, the update.
 ///
@@ -127,13 +156,44 @@ pub fn data_parallel(
 }
 
 fn exposed(replica: &Replica, parallel: &GradientGroup<'_>, group: &Group, stack: &GraphStack) -> f64 {
-    let messages = buckets(&replica.gradients, parallel.gradient_bytes, stack.bucket_mb * 1e6);
-    let (mut free, mut serial) = (0.0_f64, 0.0);
-    for (ready, bytes) in messages {
-        let seconds = parallel.seconds(bytes, group, stack);
-        free = free.max(ready) + seconds;
-        serial += seconds;
-    }
+    let (gradients, element, most) = (&replica.gradients, parallel.gradient_bytes, stack.bucket_mb * 1e6);
+    let seconds = |bytes: f64| parallel.seconds(bytes, group, stack);
+    let (free, serial) = if stack.cycle_ms > 0.0 {
+        coordinated(gradients, element, [stack.cycle_ms * 1e-3, most], seconds)
+    } else {
+        buckets(gradients, element, most).into_iter().fold((0.0_f64, 0.0), |(free, serial), (ready, bytes)| {
+            let taking = seconds(bytes);
+            (free.max(ready) + taking, serial + taking)
+        })
+    };
     let tail = (free - replica.backward_end).max(0.0);
     stack.exchange_overlap * tail + (1.0 - stack.exchange_overlap) * serial
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(at: f64, elements: u64) -> GradientReady {
+        GradientReady { at, elements, tensors: 1 }
+    }
+
+    #[test]
+    fn a_coordinator_sends_together_what_waited() {
+        // Three tensors of 4 MB: the first goes alone at the second look, the others wait for it and go together at 30 ms.
+        let gradients = [ready(0.004, 1_000_000), ready(0.006, 1_000_000), ready(0.011, 1_000_000)];
+        let (free, serial) = coordinated(&gradients, 4, [0.005, 64e6], |bytes| 0.017 + bytes * 1e-9);
+        assert!((free - 0.055).abs() < 1e-9 && (serial - 0.046).abs() < 1e-9, "{free} {serial}");
+    }
+
+    #[test]
+    fn a_coordinator_fills_its_buffer_and_sends_larger_tensors_alone() {
+        let gradients = [ready(0.0, 1), ready(0.0, 30), ready(0.0, 2), ready(0.0, 2)];
+        let lengths = std::cell::RefCell::new(Vec::new());
+        coordinated(&gradients, 1, [0.005, 4.0], |bytes| {
+            lengths.borrow_mut().push(bytes as u64);
+            0.001
+        });
+        assert_eq!(*lengths.borrow(), [1, 30, 4]);
+    }
 }

@@ -1,9 +1,6 @@
 //! From operators to kernels.
 
-use cutplane_graph::{
-    Convolution as GraphConvolution, ModelGraph, Op, OpId, OpKind, Pass, PoolKind, Recurrent as GraphRecurrent,
-    TensorType, ValueId,
-};
+use cutplane_graph::{ModelGraph, Op, OpId, OpKind, PoolKind, TensorType, ValueId};
 
 use super::charge::{Charge, OperatorCharge};
 use super::error::GraphStepError;
@@ -40,6 +37,9 @@ pub fn operator_charges(
     let pricer = Pricer { graph, batch: batch.max(1), gpu, numerics: numerics.on(gpu), stack, mode };
     graph.op_ids().map(|id| pricer.operator(id)).collect()
 }
+
+mod convolution;
+mod sequence;
 
 struct Pricer<'a> {
     graph: &'a ModelGraph,
@@ -236,148 +236,6 @@ impl Pricer<'_> {
         let batch = (y.elements(self.batch) / (m * n).max(1)).max(1);
         let product = |m, n, k| self.product(&Kernel::Matmul { m, n, k, batch });
         (product(m, n, k), product(m, k, n) + product(k, n, m))
-    }
-
-    fn convolution(&self, op: &Op, kind: &GraphConvolution) -> Result<Both, GraphStepError> {
-        let shape = self.shape(op, kind)?;
-        let (x, y) = self.extents(op);
-        let one = |product: Product| {
-            if self.stack.images == Images::Unfolded {
-                return self.unfolded(&shape, product);
-            }
-            let kernel = Kernel::Convolution(Convolution { product, ..shape });
-            let operands = match product {
-                Product::Forward => x,
-                Product::InputGradient => y,
-                Product::WeightGradient => x + y,
-            };
-            self.product(&kernel) + self.turned(operands)
-        };
-        let (forward_bias, backward_bias) = self.bias(kind.bias, y);
-        let input = if self.needs_gradient(op) { one(Product::InputGradient) } else { Charge::default() };
-        Ok((one(Product::Forward) + forward_bias, one(Product::WeightGradient) + input + backward_bias))
-    }
-
-    /// A convolution without a library's kernels: image after image is unfolded, `taps` times as large, multiplied, and in
-    /// the gradient of the input folded back.
-    fn unfolded(&self, shape: &Convolution, product: Product) -> Charge {
-        let (height, width) = shape.output();
-        let groups = shape.groups.max(1);
-        let taps = shape.filter_height * shape.filter_width * shape.in_channels / groups;
-        let (pixels, outputs) = (height * width, shape.out_channels / groups);
-        let (m, n, k) = match product {
-            Product::Forward => (pixels, outputs, taps),
-            Product::InputGradient => (pixels, taps, outputs),
-            Product::WeightGradient => (outputs, taps, pixels),
-        };
-        let image = shape.in_channels * shape.height * shape.width;
-        let fold = self.pass([image, taps * groups * pixels]);
-        (self.product(&Kernel::matmul(m, n, k)) * groups as f64 + fold) * shape.batch as f64
-    }
-
-    /// Turning the images that a convolution on tensor cores reads, which want channels last; what it writes it turns
-    /// itself.
-    fn turned(&self, elements: u64) -> Charge {
-        if self.stack.images == Images::ChannelsLast || !self.gpu.facts.peak(self.numerics.products).tensor {
-            return Charge::default();
-        }
-        self.pass([elements, elements])
-    }
-
-    fn shape(&self, op: &Op, kind: &GraphConvolution) -> Result<Convolution, GraphStepError> {
-        let window = &kind.window;
-        let axes = window.kernel.len();
-        let x = self.ty(op.inputs[0]);
-        if !(1..=2).contains(&axes) || x.dims.len() != axes + 1 {
-            return Err(GraphStepError::Operator {
-                op: op.name.clone(),
-                kind: op.kind.label(),
-                remedy: "convolutions over one or two axes have a price",
-            });
-        }
-        // One axis is an image of one row.
-        let of = |list: &[u64], one: u64| if axes == 2 { (list[0], list[1]) } else { (one, list[0]) };
-        let padding: Vec<u64> = window.padding.iter().map(|zeros| zeros[0].max(zeros[1])).collect();
-        let (height, width) = of(&x.dims[1..], 1);
-        let (filter_height, filter_width) = of(&window.kernel, 1);
-        Ok(Convolution {
-            batch: self.batch,
-            in_channels: kind.inputs,
-            out_channels: kind.outputs,
-            height,
-            width,
-            filter_height,
-            filter_width,
-            stride: of(&window.stride, 1),
-            padding: of(&padding, 0),
-            dilation: window.dilation.iter().copied().max().unwrap_or(1),
-            groups: kind.groups,
-            product: Product::Forward,
-        })
-    }
-
-    /// A layer over all its steps at once: one product for the inputs of all steps, then the steps.
-    fn recurrent(&self, op: &Op, kind: &GraphRecurrent) -> Both {
-        let steps = self.ty(op.inputs[0]).dims.first().copied().unwrap_or(1);
-        let cell = match kind.cell.gates() {
-            1 => RecurrentCell::Rnn,
-            3 => RecurrentCell::Gru,
-            _ => RecurrentCell::Lstm,
-        };
-        let gated = kind.cell.gates() * kind.hidden;
-        let rows = (self.batch * steps).max(1);
-        let walk = |product| {
-            let shape = Recurrent { cell, batch: self.batch, steps, hidden: kind.hidden, product };
-            let seconds = self.gpu.seconds(&Kernel::Recurrent(shape), self.numerics.products);
-            Charge { recurrent: seconds, launches: 1.0, ..Charge::default() }
-        };
-        let projected = |m, n, k| match kind.projection {
-            Some(width) => self.product(&Kernel::matmul(m, if n == 0 { width } else { n }, k)),
-            None => Charge::default(),
-        };
-        let forward = self.product(&Kernel::matmul(rows, gated, kind.inputs))
-            + walk(Product::Forward)
-            + projected(rows, 0, kind.hidden);
-        let backward = walk(Product::InputGradient)
-            + walk(Product::WeightGradient)
-            + self.product(&Kernel::matmul(rows, kind.inputs, gated))
-            + self.product(&Kernel::matmul(kind.inputs, gated, rows))
-            + projected(rows, 0, kind.hidden) * 2.0;
-        (forward, backward)
-    }
-
-    fn attention(&self, op: &Op, kind: &cutplane_graph::Attention) -> Both {
-        let query_len = self.ty(op.output).dims.first().copied().unwrap_or(1);
-        let keys = op.inputs.get(1).and_then(|keys| self.ty(*keys).dims.first()).copied();
-        let attend = |pass| {
-            self.product(&Kernel::Attention(Attention {
-                batch: self.batch,
-                heads: kind.heads,
-                kv_heads: kind.kv_heads.unwrap_or(kind.heads),
-                query_len,
-                key_len: keys.unwrap_or(query_len),
-                head_dim: kind.head_dim,
-                causal: kind.causal,
-                algorithm: AttentionAlgorithm::Materialised { softmax_passes: 3 },
-                pass,
-            }))
-        };
-        (attend(Pass::Forward), attend(Pass::Backward))
-    }
-
-    /// One kernel for the scores of all pairs, which are never written unit by unit, and a product with the values.
-    fn additive(&self, op: &Op, units: u64) -> Both {
-        let (queries, keys) = (self.ty(op.inputs[0]).dims[0], self.ty(op.inputs[1]).dims[0]);
-        let width = self.ty(op.output).last();
-        let pairs = self.batch * queries * keys;
-        let bytes = self.numerics.activation_bytes;
-        let read = self.batch * (queries + keys) * units * bytes;
-        let rows = Some(RowBlocks { rows: pairs, width: units, round_trips: 1 });
-        let kernel = Kernel::MemoryBound { bytes_read: read, bytes_written: pairs * bytes, kernels: 1, rows };
-        let scores = Charge { passes: self.gpu.seconds(&kernel, Precision::F32), launches: 1.0, ..Charge::default() };
-        let softmax = self.pass([pairs, pairs]);
-        let values = self.product(&Kernel::Matmul { m: queries, n: width, k: keys, batch: self.batch });
-        (scores + softmax + values, (scores + values) * 2.0 + softmax)
     }
 
     /// A gather; its gradient is a dense table of zeros that rows are added to.

@@ -68,6 +68,10 @@ pub struct GraphStack {
     pub step_ms: f64,
     /// Gradients that travel together, MB; 0 for one message a tensor.
     pub bucket_mb: f64,
+    /// Time between two looks of a coordinator that sends together what waits, up to `bucket_mb`, ms; 0 where buckets are
+    /// filled in a fixed order.
+    #[serde(default)]
+    pub cycle_ms: f64,
     /// Share of the exchange of gradients that may go on beside the backward pass.
     pub exchange_overlap: f64,
     /// Bandwidth of collectives over what the network model says.

@@ -55,7 +55,7 @@ pub(super) fn improve(
     let bound = |value: f64| (value * unit * (1.0 - 1e-7)).max(floor);
     Ok(match solve(problem, start.as_deref(), limits)? {
         Solved::Infeasible => Improved { device: None, bound: ceiling.max(floor) },
-        Solved::Ended(values, value) => {
+        Solved::Ended { values, bound: value, .. } => {
             let device = values.map(|values| chosen(&places, &values));
             Improved { device, bound: bound(value).min(ceiling) }
         }

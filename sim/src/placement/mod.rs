@@ -10,6 +10,8 @@
 //! | `annealing` | all | nothing |
 //! | `milp` (feature `ilp`) | all | a bound |
 //! | `blocks` | all with one block a device and pass, for latency | a bound |
+//!
+//! [`stages`] cuts graphs whose layers have variants into replicated, tensor-parallel stages.
 
 mod annealing;
 mod bottleneck;
@@ -28,6 +30,7 @@ mod race;
 mod relax;
 #[cfg(feature = "ilp")]
 pub(crate) mod solver;
+pub mod stages;
 mod throughput;
 mod watch;
 

@@ -9,6 +9,7 @@ use super::watch::Watch;
 
 /// Runs without HiGHS: the incumbent and the bound stay as they are.
 #[cfg(not(feature = "ilp"))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as with the solver")]
 pub(super) fn race(
     _: &Groups,
     known: Option<Split>,

@@ -6,7 +6,6 @@ use cutplane_plan::StopReason;
 
 use super::Planner;
 use super::chain::Classes;
-use super::configuration::Configuration;
 use super::error::PlanError;
 use super::estimate::StepCosts;
 use super::infeasible::infeasible;
@@ -137,9 +136,8 @@ fn search_runs(costs: &StepCosts, incumbents: &mut Incumbents, stop: &dyn Fn() -
 }
 
 /// The best split of one configuration.
-pub(super) fn best_of(prices: &Prices<'_>, configuration: Configuration) -> Result<Option<Found>, PlanError> {
-    let costs = prices.step_costs(configuration)?;
+pub(super) fn best_of_costs(costs: &StepCosts) -> Option<Found> {
     let mut incumbents = Incumbents::default();
-    search_runs(&costs, &mut incumbents, &|| false);
-    Ok(incumbents.best().cloned())
+    search_runs(costs, &mut incumbents, &|| false);
+    incumbents.best().cloned()
 }

@@ -92,7 +92,8 @@ pub enum PlanError {
     },
     /// A plan name that cannot be read or that does not fit the problem.
     #[error(
-        "plan name '{name}': {problem}; examples: single, dp2, dp2-m4, pp2-vanilla, pp2-1f1b-m8, pp2-fill-drain-m4, dp2-pp2-1f1b-m4, pp4-1f1b-m8-even"
+        "plan name '{name}': {problem}; examples: single, dp2-m4, dp2-zero2, pp2-1f1b-m8, pp2-vanilla, pp4-fill-drain-m8-even, pp2-zb-m4, pp2-v2-m4, tp2xdp2, \
+         cp2-recompute; `cutplane compare --help` lists all parts"
     )]
     Name {
         /// The name.

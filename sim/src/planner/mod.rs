@@ -13,7 +13,7 @@
 //!
 //! [`layouts`] searches plans of every parallel axis for clusters of any size.
 //!
-//! [`named_plan`] builds the plan that a name such as `pp2-1f1b-m8` describes. Every answer should go through
+//! [`named_plan`] builds the plan that a name such as `pp2-1f1b-m8` or `tp2xdp2-zero1` describes. Every answer should go through
 //! [`cutplane_plan::verify`], which shares no code with this module.
 
 mod blocks;
@@ -49,7 +49,7 @@ pub use error::{PlanError, Shortfall};
 pub use exhaustive::{Exhaustive, MOST_SPLITS};
 #[cfg(feature = "ilp")]
 pub use ilp::Ilp;
-pub use named::named_plan;
+pub use named::{PLAN_NAME_PARTS, named_plan};
 pub use problem::{LayerPin, MAX_MICRO_BATCHES, PlanOutcome, Problem, SearchBudget, SearchProgress, SearchSpace};
 pub use split::{EvenSplit, Greedy};
 

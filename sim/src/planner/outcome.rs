@@ -1,6 +1,5 @@
 //! From a split to a plan with its search record.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use cutplane_graph::DeviceId;
@@ -14,7 +13,6 @@ use super::estimate::Binding;
 use super::prices::Prices;
 use super::problem::{PlanOutcome, relative_gap};
 use super::search::{Found, Incumbents};
-use super::tables::Table;
 use super::window::best_split;
 
 /// Most alternatives that an outcome lists.
@@ -188,9 +186,7 @@ fn memory(prices: &Prices<'_>, found: &Found) -> Result<String, PlanError> {
     let device = &prices.fleet.device(stage_devices(prices, found)[fullest.stage][0]).name;
     let share = 100.0 * fullest.share();
     let line = format!("memory: {device} is fullest with {} of {} ({share:.0}%)", fullest.needed, fullest.available);
-    let mut unlimited = prices.step_costs(found.configuration)?;
-    let ample = Rc::new(Table::filled(prices.blocks.len(), u64::MAX));
-    unlimited.room.iter_mut().for_each(|room| *room = Rc::clone(&ample));
+    let unlimited = prices.step_costs(found.configuration)?.without_memory_limits();
     let sequence: Vec<usize> = found.cuts.iter().map(|cut| cut.class).collect();
     // A thousandth is not worth a line.
     let limit = found.estimate.total - found.estimate.total / 1000;

@@ -1,8 +1,8 @@
 //! What must hold whatever the constants are.
 
-use cutplane_sim::estimate::{Layout, PipelineSchedule, Recompute, Zero, ZeroStage, known_stacks};
+use cutplane_sim::estimate::{GradientSync, Layout, PipelineSchedule, Recompute, Zero, ZeroStage, known_stacks};
 
-use crate::support::{Draw, decoder, step};
+use crate::support::{Draw, decoder, step, with_estimator};
 
 const STACK: &str = "megatron-lm-2021";
 
@@ -127,4 +127,28 @@ fn any_layout_is_refused_or_has_a_positive_finite_time() {
         assert!(found.breakdown.bubble > -1e-9 && found.breakdown.host > -1e-9, "{layout:?}: {:?}", found.breakdown);
     }
     assert!(refused > 100 && estimated > 500, "{refused} {estimated}");
+}
+
+/// ZeRO-2 keeps the sum of its own shard of the gradients alone, so each micro-batch's are scattered.
+#[test]
+fn sharded_gradients_travel_once_a_micro_batch() {
+    with_estimator(&decoder(24, 2048, None), "megatron-core", |estimator| {
+        let seconds = |stage, overlapped, micro_batches: u64| {
+            let layout = Layout {
+                dp: 8,
+                zero: Zero::stage(stage),
+                gradient_sync: GradientSync::AllReduce { overlapped: Some(overlapped) },
+                global_batch: 8 * micro_batches,
+                ..Layout::default()
+            };
+            estimator.estimate(&layout).unwrap().predicted.seconds
+        };
+        let more = |overlapped, micro_batches| {
+            seconds(ZeroStage::Two, overlapped, micro_batches) - seconds(ZeroStage::One, overlapped, micro_batches)
+        };
+        assert!(more(false, 1).abs() < 1e-12 && more(true, 1).abs() < 1e-12);
+        let each = (more(false, 8) - more(false, 4)) / 4.0;
+        assert!(each > 0.0 && (more(false, 4) - more(false, 2) - 2.0 * each).abs() < 1e-9, "{each}");
+        assert!(more(true, 8) < more(false, 8));
+    });
 }

@@ -3,4 +3,5 @@
 mod endings;
 mod exhaustive;
 mod public;
+mod stages;
 mod support;

@@ -76,6 +76,12 @@ fn what_does_not_fit_says_what_binds_and_what_would_do() {
     };
     assert!(shortfall.device_model.contains("A100") && shortfall.needed > shortfall.available, "{shortfall}");
     assert!(remedy.contains("devices would do"), "{remedy}");
+    let (memory, _) = remedy.split_once(" GiB of memory a device would do").expect("so much memory");
+    let memory = memory.rsplit(' ').next().and_then(|text| text.parse::<f64>().ok()).expect("whole GiB") as u64;
+    let enough = LayoutProblem { device_memory: memory << 30, ..problem.clone() };
+    assert!(search(&enough, &LayoutBudget::default()).is_ok(), "{remedy}");
+    let short = LayoutProblem { device_memory: (memory << 30) / 100 * 97, ..problem };
+    assert!(search(&short, &LayoutBudget::default()).is_err(), "{remedy}");
     let small = gpt2_xl("a100-40gb:1");
     let problem = LayoutProblem { device_memory: 30 << 30, ..pinned(&small, "mb=64,recompute=none") };
     let error = search(&problem, &LayoutBudget::default()).expect_err("64 samples at once").to_string();

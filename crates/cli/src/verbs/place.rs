@@ -1,7 +1,6 @@
 //! `cutplane place`: spread an operator graph of given costs over accelerators and CPU cores.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -11,6 +10,7 @@ use cutplane_sim::placement::{PlaceOptions, Placed, PlacementObjective, place};
 use cutplane_zoo::read_placement;
 use serde_json::{Map, Value, json};
 
+use crate::limits::SearchArgs;
 use crate::{output, progress};
 
 /// What is minimised.
@@ -38,15 +38,8 @@ pub(crate) struct Place {
     /// Only splits whose parts are convex, each pass by itself (always so for blocks of the latency objective).
     #[arg(long)]
     contiguous: bool,
-    /// Ends the search after this many seconds, with the best placement so far.
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    time_limit: f64,
-    /// Ends the search when the placement is proven to be within this fraction of the best.
-    #[arg(long, default_value_t = 0.001, value_name = "FRACTION")]
-    gap: f64,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    limits: SearchArgs,
     /// Writes the JSON of the answer.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -57,11 +50,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn run(&self) -> Result<()> {
-        anyhow::ensure!(
-            self.time_limit.is_finite() && self.time_limit >= 0.0,
-            "--time-limit must be a number of seconds, 0 or more"
-        );
-        anyhow::ensure!((0.0..1.0).contains(&self.gap), "--gap must be a fraction from 0 up to 1");
+        self.limits.check()?;
         let problem = read_placement(&self.workload)?;
         if let Some(path) = &self.out {
             output::prepare_file(path)?;
@@ -85,9 +74,9 @@ impl Place {
         let options = PlaceOptions {
             objective: self.objective(),
             contiguous: self.contiguous,
-            time_limit: Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX),
-            relative_gap: self.gap,
-            seed: self.seed,
+            time_limit: self.limits.time_limit(),
+            relative_gap: self.limits.gap(),
+            seed: u64::from(self.limits.seed()),
             interrupt: Some(&interrupt),
         };
         let placed = place(problem, &options);
@@ -139,7 +128,7 @@ impl Place {
             "contiguous_asked": self.contiguous,
             "max_load": placed.evaluation.max_load,
             "latency": placed.evaluation.latency,
-            "seed": self.seed,
+            "seed": self.limits.seed(),
             "devices": devices,
             "assignment": assignment,
         })

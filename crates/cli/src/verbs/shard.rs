@@ -1,7 +1,5 @@
 //! `cutplane shard`: choose for every operator how it is split over a mesh of devices.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use cutplane_graph::{DeviceGraph, DeviceKind, DeviceSpec, Dtype, ModelGraph};
@@ -17,6 +15,7 @@ use cutplane_units::Bytes;
 use serde_json::{Value, json};
 
 use crate::context::{self, ModelArgs, WorkArgs};
+use crate::limits::SearchArgs;
 use crate::verbs::models::grouped;
 use crate::{output, progress};
 
@@ -102,15 +101,8 @@ pub(crate) struct Shard {
     /// Searcher.
     #[arg(long, value_enum, default_value_t = Searcher::BEST)]
     planner: Searcher,
-    /// Ends the search after this many seconds, with the best sharding so far.
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    time_limit: f64,
-    /// Ends the search when the sharding is proven to be within this fraction of the best.
-    #[arg(long, default_value_t = 0.001, value_name = "FRACTION")]
-    gap: f64,
-    /// Seed of the solver.
-    #[arg(long, default_value_t = 0)]
-    seed: u32,
+    #[command(flatten)]
+    limits: SearchArgs,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -127,11 +119,7 @@ struct Asked<'a> {
 
 impl Shard {
     pub(crate) fn run(&self) -> Result<()> {
-        anyhow::ensure!(
-            self.time_limit.is_finite() && self.time_limit >= 0.0,
-            "--time-limit must be a number of seconds, 0 or more"
-        );
-        anyhow::ensure!((0.0..1.0).contains(&self.gap), "--gap must be a fraction from 0 up to 1");
+        self.limits.check()?;
         let (source, graph) = self.model.load()?;
         let devices = DeviceGraph::build(cutplane_zoo::cluster(&self.cluster)?)?;
         let device = alike(&devices)?;
@@ -150,7 +138,7 @@ impl Shard {
         };
         let best = self.search(&problem)?;
         let tokens = self.work.batch as f64 * source.sequence_length() as f64;
-        let asked = Asked { cluster: &self.cluster, graph: &graph, problem: &problem, tokens, gap: self.gap };
+        let asked = Asked { cluster: &self.cluster, graph: &graph, problem: &problem, tokens, gap: self.limits.gap() };
         if self.json {
             return output::print_json(&asked.as_json(&best));
         }
@@ -178,9 +166,9 @@ impl Shard {
         let spinner = progress::spinner("sharding");
         let interrupt = progress::interrupt_flag()?;
         let budget = ShardBudget {
-            time_limit: Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX),
-            relative_gap: self.gap,
-            seed: self.seed,
+            time_limit: self.limits.time_limit(),
+            relative_gap: self.limits.gap(),
+            seed: self.limits.seed(),
             interrupt: Some(&interrupt),
         };
         let best = best_sharding(problem, &counts, self.planner.sharder().as_ref(), &budget);

@@ -24,6 +24,27 @@ pub struct Claim {
     pub disagreement: Option<String>,
 }
 
+/// A claim of a twin: about step times, s, whose only parameter is `plan`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TwinClaim {
+    /// The claim in words.
+    pub says: String,
+    /// What is checked.
+    pub check: Check,
+    /// Why we disagree, where we do.
+    pub disagreement: Option<String>,
+}
+
+impl TwinClaim {
+    /// Judges the claim on step times.
+    pub fn judge(&self, times: &[Record]) -> Verdict {
+        let (holds, detail) = self.check.judge(&times.iter().collect::<Vec<_>>());
+        let disagreement = self.disagreement.clone().filter(|_| holds == Some(false));
+        Verdict { says: self.says.clone(), holds, detail, disagreement }
+    }
+}
+
 /// A value, or several.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]

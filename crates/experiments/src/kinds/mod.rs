@@ -2,6 +2,8 @@
 
 mod ask;
 mod collective;
+mod elastic;
+mod federated;
 mod layout;
 mod links;
 mod mesh;
@@ -11,6 +13,7 @@ mod plan;
 #[cfg(feature = "ilp")]
 mod recompute;
 mod row;
+mod stages;
 mod state;
 
 pub use ask::Ask;
@@ -84,6 +87,11 @@ pub fn kinds() -> &'static [&'static dyn Kind] {
         &state::ModelState,
         &mesh::Mesh,
         &place::Placement,
+        &stages::Stages,
+        &federated::Federated,
+        &elastic::Elastic,
+        &elastic::Goodput,
+        &elastic::Serving,
         #[cfg(feature = "ilp")]
         &recompute::RecomputeBudget,
     ]

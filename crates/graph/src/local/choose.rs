@@ -14,14 +14,19 @@ pub type Splits = Vec<Option<Split>>;
 /// The rule of a split of an operator that `ranks` ranks can execute.
 pub(super) fn rule(model: &ModelGraph, op: OpId, split: Split, ranks: u64) -> Option<ShardRule> {
     local_kind(&model.op(op).kind, split, ranks)?;
+    // What ranks exchange inside a cross-entropy is taken out of it: two numbers a row.
+    let taken_apart = matches!(model.op(op).kind, OpKind::CrossEntropy { .. });
     let fits = |rule: &ShardRule| {
-        rule.split == split && rule.inside.is_empty() && rule.extent != u64::MAX && rule.extent.is_multiple_of(ranks)
+        rule.split == split
+            && (rule.inside.is_empty() || taken_apart)
+            && rule.extent != u64::MAX
+            && rule.extent.is_multiple_of(ranks)
     };
     model.shard_rules(op, 1).into_iter().find(fits)
 }
 
 /// Tensor parallelism (Shoeybi et al. 2019, section 3): heads of an attention between a column and a row split, a feed-forward
-/// layer likewise, embedding and output head by vocabulary; with `sequence`, norms and residual sums of the layers by
+/// layer likewise, embedding, output head and loss by vocabulary; with `sequence`, norms and residual sums of the layers by
 /// position (Korthikanti et al. 2022, section 4.2.2). What cannot be split over `ranks` is left whole.
 pub fn tensor_splits(model: &ModelGraph, ranks: u64, sequence: bool) -> Splits {
     let mut chosen = Chooser::new(model, ranks);
@@ -163,6 +168,10 @@ impl<'m> Chooser<'m> {
         if rules.is_some_and(|rules| rules.windows(2).all(|pair| pair[0].params[0] == pair[1].params[0])) {
             for user in &users {
                 self.mark(*user, split(user));
+                // A loss of split logits is computed where they are.
+                if let (Split::Column, Some(reader)) = (split(user), self.only_reader(self.model.op(*user).output)) {
+                    self.mark_if(reader, Split::Vocabulary);
+                }
             }
         }
     }

@@ -16,6 +16,9 @@ pub(super) fn local_kind(kind: &OpKind, split: Split, ranks: u64) -> Option<OpKi
         (&OpKind::Embedding { vocab, dim, init_std }, Split::Vocabulary) => {
             Some(OpKind::Embedding { vocab: vocab / ranks, dim, init_std })
         }
+        (&OpKind::CrossEntropy { classes, counted }, Split::Vocabulary) => {
+            Some(OpKind::CrossEntropy { classes: classes / ranks, counted })
+        }
         (OpKind::Attention(kind), Split::Heads) => heads(kind, ranks).map(OpKind::Attention),
         (OpKind::ExpertLinear(kind), Split::Column) => {
             Some(OpKind::ExpertLinear(ExpertLinear { outputs: kind.outputs / ranks, ..kind.clone() }))

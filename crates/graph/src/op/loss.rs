@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::operator::{KEEPS_INPUTS, KEEPS_NOTHING, Operator, View, Work};
+use super::operator::{KEEPS_INPUTS, KEEPS_NOTHING, Operator, View, Work, with_dims};
 use super::pointwise::SOFTMAX_OPS;
 use crate::facts::{ProfileKey, Saved};
 use crate::sharding::{Collective, Layout, ShardRule, Sharded, Split};
@@ -67,6 +67,103 @@ impl Operator for CrossEntropy {
             rules.push(ShardRule::new(Split::Sequence, logits.dims[0], &[rows, rows], &[], Sharded::partial()));
         }
         rules
+    }
+}
+
+/// What one rank computes of a cross-entropy whose classes are dealt to several ranks in order: of every row of logits
+/// `[.., classes]` the logarithm of the sum of their exponentials, and the logit of the target, zero where another rank has
+/// it. Targets `[..]` count the classes of all ranks. Gives `[.., 2]`; in no model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CrossEntropyShare {
+    /// Classes of one rank.
+    pub classes: u64,
+}
+
+impl Operator for CrossEntropyShare {
+    fn label(&self) -> &'static str {
+        "share of a cross-entropy"
+    }
+
+    fn arity(&self) -> usize {
+        2
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
+        let (x, targets) = (inputs[0], inputs[1]);
+        let fits =
+            x.dims.len() == targets.dims.len() + 1 && x.dims.starts_with(&targets.dims) && x.last() == self.classes;
+        if !fits || targets.dtype != Dtype::I32 {
+            return Err(format!("takes logits [.., {}] and i32 targets [..], got {x} and {targets}", self.classes));
+        }
+        let dims = targets.dims.iter().copied().chain([2]).collect();
+        Ok(with_dims(x, dims))
+    }
+
+    fn work(&self, at: &View<'_>) -> Work {
+        let logits = u128::from(at.input(0).elements(at.batch));
+        Work::new(SOFTMAX_OPS * logits, 2 * logits, 2)
+    }
+
+    /// The softmax over the rank's classes.
+    fn saved(&self, at: &View<'_>) -> Saved {
+        Saved { internal_elements: at.input(0).elements(at.batch), ..KEEPS_NOTHING }
+    }
+
+    fn curve(&self, at: &View<'_>) -> ProfileKey {
+        let rows = at.input(0).rows(at.batch);
+        ProfileKey {
+            operator: "cross_entropy",
+            axes: vec![rows, self.classes],
+            work: rows as f64 * self.classes as f64,
+        }
+    }
+
+    fn rules(&self, _: &View<'_>) -> Vec<ShardRule> {
+        Vec::new()
+    }
+}
+
+/// The mean cross-entropy that follows from the shares of all ranks, `[.., 2 ranks]`, and targets `[..]`; in no model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JoinedCrossEntropy {
+    /// Targets counted in each sample.
+    pub counted: u64,
+}
+
+impl Operator for JoinedCrossEntropy {
+    fn label(&self) -> &'static str {
+        "joined cross-entropy"
+    }
+
+    fn arity(&self) -> usize {
+        2
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
+        let (x, targets) = (inputs[0], inputs[1]);
+        let pairs = x.dims.len() == targets.dims.len() + 1 && x.dims.starts_with(&targets.dims) && x.last() % 2 == 0;
+        if !pairs || targets.dtype != Dtype::I32 {
+            return Err(format!("takes pairs [.., 2 ranks] and i32 targets [..], got {x} and {targets}"));
+        }
+        Ok(TensorType::unbatched(&[], Dtype::F32))
+    }
+
+    fn work(&self, at: &View<'_>) -> Work {
+        let elements = u128::from(at.input(0).elements(at.batch));
+        Work::new(SOFTMAX_OPS * elements, 2 * elements, 2)
+    }
+
+    fn saved(&self, _: &View<'_>) -> Saved {
+        KEEPS_INPUTS
+    }
+
+    fn curve(&self, at: &View<'_>) -> ProfileKey {
+        let (rows, classes) = (at.input(0).rows(at.batch), at.input(0).last());
+        ProfileKey { operator: "cross_entropy", axes: vec![rows, classes], work: rows as f64 * classes as f64 }
+    }
+
+    fn rules(&self, _: &View<'_>) -> Vec<ShardRule> {
+        Vec::new()
     }
 }
 

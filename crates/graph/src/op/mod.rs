@@ -30,7 +30,7 @@ pub use convolution::{Convolution, Pool, PoolKind, Upsample, Window};
 pub use exchange::Exchange;
 pub use fixed::Fixed;
 pub use linear::{MatMul, PrependTokens};
-pub use loss::MeanSquaredError;
+pub use loss::{CrossEntropyShare, JoinedCrossEntropy, MeanSquaredError};
 pub use moe::{Combine, Dispatch, ExpertLinear, Router, Routing};
 pub use norm::{BatchNorm, GroupNorm, RmsNorm};
 pub(crate) use operator::{Operator, View};
@@ -220,6 +220,10 @@ pub enum OpKind {
     },
     /// Mean squared error.
     MeanSquaredError(MeanSquaredError),
+    /// One rank's share of a cross-entropy; in no model.
+    CrossEntropyShare(CrossEntropyShare),
+    /// The loss that follows from the shares; in no model.
+    JoinedCrossEntropy(JoinedCrossEntropy),
     /// A change of layout between the ranks of a tensor axis; in no model.
     Exchange(Exchange),
 }
@@ -307,6 +311,8 @@ impl OpKind {
             Self::Pad(kind) => ask(kind),
             Self::Reduce(kind) => ask(kind),
             Self::MeanSquaredError(kind) => ask(kind),
+            Self::CrossEntropyShare(kind) => ask(kind),
+            Self::JoinedCrossEntropy(kind) => ask(kind),
             Self::Exchange(kind) => ask(kind),
         }
     }
@@ -328,7 +334,7 @@ impl OpKind {
 
     /// True for a loss.
     pub const fn is_loss(&self) -> bool {
-        matches!(self, Self::CrossEntropy { .. } | Self::MeanSquaredError(_))
+        matches!(self, Self::CrossEntropy { .. } | Self::JoinedCrossEntropy(_) | Self::MeanSquaredError(_))
     }
 
     /// Type of the output for the given inputs.

@@ -44,9 +44,9 @@ impl Operator for Add {
 
     fn rules(&self, at: &View<'_>) -> Vec<ShardRule> {
         let mut rules = at.free_axes(0, 0, None);
-        let part = Sharded::split(Layout::Partial);
-        // Summands of two sums are summands of the sum: one reduction serves both.
-        rules.push(ShardRule::new(Split::Row, u64::MAX, &[part, part], &[], Sharded::partial()));
+        // Summands of two sums are summands of the sum: one reduction serves both, and none the gradient, which is the sum's.
+        let part = Sharded::partial();
+        rules.push(ShardRule::new(Split::Row, u64::MAX, &[part, part], &[], part));
         rules
     }
 }

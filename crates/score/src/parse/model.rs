@@ -91,7 +91,7 @@ pub fn model(row: &Row) -> Result<RowModel, Skip> {
 }
 
 /// Stacks whose layers the columns cannot tell, by words of their names.
-const OTHER_STACKS: [(&[&str], &str, &str); 2] = [
+const OTHER_STACKS: [(&[&str], &str, &str); 3] = [
     (
         &[
             "mamba",
@@ -110,6 +110,12 @@ const OTHER_STACKS: [(&[&str], &str, &str); 2] = [
         "the mix of its layers",
     ),
     (&["_mla", "deepseek-v", "deepseek_v", "deepseekv", "kimi"], "latent-attention", "the ranks of its attention"),
+    // Tests of Megatron-Core that do not name the `multi-latent-attention` of their configurations.
+    (
+        &["ep4_etp1_memory_speed", "ep4_etp1_selective_recompute_experimental"],
+        "latent-attention",
+        "the ranks of its attention",
+    ),
 ];
 
 /// The transformer of a row.

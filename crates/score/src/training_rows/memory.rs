@@ -160,10 +160,19 @@ impl Counted {
     }
 }
 
-/// Memory of a device, GiB: its own, unless the row says that it has much more or less.
+/// Memory of a device, GiB: its own, unless the row says that it has much more or less; less what checks it.
 fn capacity_gib(row: &Row, device: &DeviceSpec) -> f64 {
     let alike = |stated: &f64| (stated / device.memory_gib - 1.0).abs() > 0.1;
-    row.gpu_memory_gb.filter(alike).unwrap_or(device.memory_gib)
+    row.gpu_memory_gb.filter(alike).unwrap_or(device.memory_gib) * unchecked_share(device)
+}
+
+/// Share of the memory that is left to programs: servers' cards with GDDR keep a sixteenth for error
+/// correction, which is on by default (`nvidia-smi` shows 15,360 MiB of a T4 with 16 GiB); stacked memory has bits of its own
+/// for that, and other cards have none.
+fn unchecked_share(device: &DeviceSpec) -> f64 {
+    const CHECKED: [&str; 10] = ["T4", "A10", "A10G", "A40", "L4", "L40", "L40S", "P40", "P4", "A2"];
+    let name = device.model.split('-').next().unwrap_or_default();
+    if CHECKED.contains(&name) { 15.0 / 16.0 } else { 1.0 }
 }
 
 /// Share of the numbers that adapters are (Hu et al. 2021).

@@ -54,6 +54,10 @@ impl MemoryModel<'_> {
 
     fn op(self, model: &ModelGraph, op: OpId, load: Activations, device: &Device) -> Result<OpMemory, CostError> {
         match self {
+            // No profile measures an exchange: it holds its input and its output, in buffers of the host.
+            Self::Profiled(_) if matches!(model.op(op).kind, OpKind::Exchange(_)) => {
+                Ok(OpMemory { internal: Bytes::ZERO, workspace: gradients_of(model, op, load) })
+            }
             Self::Framework => Ok(OpMemory {
                 internal: Bytes::new(
                     model.saved(op, load.batch).internal_elements.saturating_mul(load.precision.size()),

@@ -90,6 +90,18 @@ impl State {
 /// Times of the three kinds of passes of a chunk on a device, ns.
 type Times = [u64; 3];
 
+/// What a device does next.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    kind: PassKind,
+    chunk: usize,
+    micro_batch: u64,
+    /// Whether the gradients of its chunk are whole behind it.
+    completes: bool,
+    /// Whether another device waits for its result.
+    goes_on: bool,
+}
+
 /// One step under way.
 pub(super) struct Sweep<'a, C> {
     program: &'a StepProgram,
@@ -202,29 +214,14 @@ impl<C: Clock> Sweep<'_, C> {
         let (chunk, micro_batch) = self.rounds.forward_place(unit);
         let last = self.rounds.devices - 1;
         let needs = if device == 0 && chunk == 0 { 0 } else { self.state.activation[device] };
-        let start = self.state.free[device].max(needs);
-        let end = self.pass(device, chunk, PassKind::Forward, start, false);
         let goes_on = device < last || chunk + 1 < self.rounds.chunks;
-        let (left, arrival) = if goes_on { self.hand_over(end, device, PassKind::Forward) } else { (u64::MAX, 0) };
-        self.record(
-            device,
-            PassRecord {
-                start,
-                end,
-                left,
-                micro_batch: micro_batch as u32,
-                chunk: chunk as u16,
-                kind: PassKind::Forward,
-            },
-        );
-        if !goes_on {
-            return None;
+        let turn = Turn { kind: PassKind::Forward, chunk, micro_batch, completes: false, goes_on };
+        let arrival = self.run_pass(device, needs, turn)?;
+        if device == last {
+            return Some(arrival);
         }
-        if device < last {
-            self.state.activation[device + 1] = arrival;
-            return None;
-        }
-        Some(arrival)
+        self.state.activation[device + 1] = arrival;
+        None
     }
 
     /// Arrival at the last device, when the chunk before lies there.
@@ -232,50 +229,39 @@ impl<C: Clock> Sweep<'_, C> {
         let (chunk, micro_batch) = self.rounds.backward_place(unit);
         let (last_device, last_chunk) = (self.rounds.devices - 1, self.rounds.chunks - 1);
         let needs = if device == last_device && chunk == last_chunk { 0 } else { self.state.gradient[device] };
-        let start = self.state.free[device].max(needs);
         let completes = !self.rounds.splits_backward() && self.rounds.completes(unit);
-        let end = self.pass(device, chunk, PassKind::Backward, start, completes);
         let goes_on = device > 0 || chunk > 0;
-        let (left, arrival) = if goes_on { self.hand_over(end, device, PassKind::Backward) } else { (u64::MAX, 0) };
-        self.record(
-            device,
-            PassRecord {
-                start,
-                end,
-                left,
-                micro_batch: micro_batch as u32,
-                chunk: chunk as u16,
-                kind: PassKind::Backward,
-            },
-        );
-        if !goes_on {
-            return None;
+        let turn = Turn { kind: PassKind::Backward, chunk, micro_batch, completes, goes_on };
+        let arrival = self.run_pass(device, needs, turn)?;
+        if device == 0 {
+            return Some(arrival);
         }
-        if device > 0 {
-            self.state.gradient[device - 1] = arrival;
-            return None;
-        }
-        Some(arrival)
+        self.state.gradient[device - 1] = arrival;
+        None
     }
 
     fn weight_gradient(&mut self, device: usize, unit: u64) {
-        let start = self.state.free[device];
-        let end = self.pass(device, 0, PassKind::WeightGradient, start, self.rounds.completes(unit));
-        self.record(
-            device,
-            PassRecord {
-                start,
-                end,
-                left: u64::MAX,
-                micro_batch: unit as u32,
-                chunk: 0,
-                kind: PassKind::WeightGradient,
-            },
-        );
+        let completes = self.rounds.completes(unit);
+        let kind = PassKind::WeightGradient;
+        self.run_pass(device, 0, Turn { kind, chunk: 0, micro_batch: unit, completes, goes_on: false });
+    }
+
+    /// Runs a pass as soon as the device is free and what it `needs` is there; when its result arrives where it goes on.
+    fn run_pass(&mut self, device: usize, needs: u64, turn: Turn) -> Option<u64> {
+        let start = self.state.free[device].max(needs);
+        let end = self.pass(device, start, turn);
+        let handed = turn.goes_on.then(|| self.hand_over(end, device, turn.kind));
+        if self.records {
+            let left = handed.map_or(u64::MAX, |(left, _)| left);
+            let (micro_batch, chunk) = (turn.micro_batch as u32, turn.chunk as u16);
+            self.found.passes[device].push(PassRecord { start, end, left, micro_batch, chunk, kind: turn.kind });
+        }
+        handed.map(|(_, arrival)| arrival)
     }
 
     /// Runs a pass from `start`; buckets of gradients travel beside it and after it when it completes them.
-    fn pass(&mut self, device: usize, chunk: usize, kind: PassKind, start: u64, completes: bool) -> u64 {
+    fn pass(&mut self, device: usize, start: u64, turn: Turn) -> u64 {
+        let Turn { kind, chunk, completes, .. } = turn;
         let alone = self.times[device * self.rounds.chunks + chunk][kind as usize];
         let work = self.clock.pass(device, alone);
         let overlap = Overlap { slowdown: self.program.overlap_slowdown, busy_until: self.found.exchanged[device] };
@@ -294,11 +280,5 @@ impl<C: Clock> Sweep<'_, C> {
         let hop = self.program.hop;
         link[device] = left + hop.transfer.get();
         (left, link[device] + hop.latency.get())
-    }
-
-    fn record(&mut self, device: usize, pass: PassRecord) {
-        if self.records {
-            self.found.passes[device].push(pass);
-        }
     }
 }

@@ -189,9 +189,14 @@ impl<'a> StepTimeline<'a> {
         }
         // A pass that took longer than planned took longer in all its parts.
         let planned: u64 = whole.pieces.iter().map(|piece| piece.time.get()).sum();
+        let length = pass.end - pass.start;
         let stretched = |done: u64| {
-            let length = u128::from(pass.end - pass.start);
-            Nanos::new(pass.start + (u128::from(done) * length / u128::from(planned.max(1))) as u64)
+            let done = if length == planned {
+                done
+            } else {
+                (u128::from(done) * u128::from(length) / u128::from(planned.max(1))) as u64
+            };
+            Nanos::new(pass.start + done)
         };
         let mut done = 0;
         for piece in &whole.pieces {

@@ -128,7 +128,8 @@ impl Pricer<'_> {
         let mut passes = self.pointwise(widest, 2.0, 2.0, (1.0, 1.0));
         if self.layout.ep > 1 {
             let bytes = widest * self.bytes() / if self.layout.sequence_parallel { 1.0 } else { self.tp() };
-            let seconds = self.mesh.expert_all_to_all(bytes);
+            let copies = widest / self.elements(operator).min(self.input_elements(operator)).max(1.0);
+            let seconds = self.mesh.expert_all_to_all(bytes, copies.max(1.0));
             let exchange = Work { expert_parallel: seconds, collectives: 1.0, ..Work::default() };
             passes.forward += exchange;
             passes.input_gradient += exchange;

@@ -19,8 +19,9 @@ use super::problem::{PlanOutcome, Problem, SearchBudget, relative_gap};
 use super::search::{Candidate, Found, Incumbents, candidates};
 use super::window::Floor;
 use crate::cost::CostModel;
+use crate::placement::solver::Limits;
 use columns::{columns, path};
-use model::{Model, Solved, SolverLimits};
+use model::{Model, Solved};
 
 /// Starts from the chain DP's best plan and proves, with an ILP for every configuration that no cheaper bound excludes,
 /// how far from the best it can be at most; better plans found on the way are kept. Exact for several device classes too.
@@ -147,13 +148,9 @@ impl Proof<'_, '_> {
                 Solved { cuts: None, bound: None, timed_out: false }
             } else {
                 let start = start.map(|cuts| path(costs, &cuts));
-                let attempt = |presolve| {
-                    let SearchBudget { relative_gap, seed, .. } = *self.budget;
-                    let limits = SolverLimits { seconds, relative_gap, seed, presolve };
-                    Model::new(costs, floor, &columns, objective).solve(costs, start.as_deref(), limits)
-                };
-                // HiGHS now and then refuses its own answer over a row off by a little more than the tolerance.
-                attempt(true).or_else(|_| attempt(false))?
+                let SearchBudget { relative_gap, seed, .. } = *self.budget;
+                let limits = Limits { seconds, relative_gap, seed };
+                Model::new(costs, floor, &columns, objective).solve(costs, start.as_deref(), limits)?
             };
             if let Some(cuts) = cuts {
                 self.offer(costs, cuts);
@@ -182,7 +179,7 @@ mod tests {
     #[test]
     fn the_whole_model_equals_all_splits() {
         let (mut solved, mut infeasible) = (0, 0);
-        let limits = SolverLimits { seconds: 10.0, relative_gap: 0.0, seed: 0, presolve: true };
+        let limits = Limits { seconds: 10.0, relative_gap: 0.0, seed: 0 };
         for seed in 0..100 {
             let instance = Instance::random(seed, 3..8, 3);
             let problem = instance.problem();

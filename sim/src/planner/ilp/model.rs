@@ -18,13 +18,12 @@
 //! part of a split faster than the target are left out; so are rows that the lower bounds of `B` and `A` imply.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 
 use good_lp::solvers::highs::{HighsProblem, highs as highs_solver};
 use good_lp::{Expression, ProblemVariables, SolverModel, Variable, constraint, variable};
-use highs::{HighsModelStatus, HighsSolutionStatus};
 
 use super::columns::Column;
+use crate::placement::solver::{self, Limits, solve};
 use crate::planner::error::PlanError;
 use crate::planner::estimate::{StageCut, StepCosts};
 use crate::planner::window::Floor;
@@ -32,15 +31,6 @@ use crate::planner::window::Floor;
 /// Value of the incumbent's step time in units of the model. HiGHS accepts rows that are off by 1e-6: at this scale that
 /// is 1e-8 of the step time, and far enough above the rounding of its own arithmetic.
 const SCALE: f64 = 100.0;
-
-/// What HiGHS is told.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SolverLimits {
-    pub(super) seconds: f64,
-    pub(super) relative_gap: f64,
-    pub(super) seed: u32,
-    pub(super) presolve: bool,
-}
 
 /// What HiGHS found.
 #[derive(Clone, Debug)]
@@ -181,38 +171,20 @@ impl<'c> Model<'c> {
         self,
         costs: &StepCosts,
         start: Option<&[Column]>,
-        limits: SolverLimits,
+        limits: Limits,
     ) -> Result<Solved, PlanError> {
         let start = start.map(|path| self.start(costs, path));
         let Self { columns, unit, problem, .. } = self;
         let failed = |what: &str| PlanError::Solver(what.to_owned());
-        let mut model = problem.try_into_inner().map_err(|error| PlanError::Solver(error.to_string()))?;
-        model.make_quiet();
-        model.set_threads(NonZeroU32::MIN);
-        model.set_option("parallel", "off");
-        model.set_option("presolve", if limits.presolve { "choose" } else { "off" });
-        model.set_option("random_seed", i32::try_from(limits.seed).unwrap_or(i32::MAX));
-        model.set_option("mip_rel_gap", limits.relative_gap);
-        model.set_option("time_limit", limits.seconds);
-        if let Some(start) = start {
-            model.set_solution(Some(&start), None, None, None);
-        }
-        let solved = model.try_solve().map_err(|status| failed(&format!("HiGHS returned {status:?}")))?;
-        let timed_out = match solved.status() {
-            HighsModelStatus::Infeasible | HighsModelStatus::UnboundedOrInfeasible => {
-                return Ok(Solved { cuts: None, bound: None, timed_out: false });
-            }
-            HighsModelStatus::Optimal | HighsModelStatus::ObjectiveBound => false,
-            HighsModelStatus::ReachedTimeLimit | HighsModelStatus::ReachedInterrupt => true,
-            status => return Err(failed(&format!("HiGHS stopped with status {status:?}"))),
+        let solved = solve(problem, start.as_deref(), limits).map_err(|error| failed(&error.to_string()))?;
+        let solver::Solved::Ended { values, bound, limited } = solved else {
+            return Ok(Solved { cuts: None, bound: None, timed_out: false });
         };
-        let bound = solved.double_info_value(c"mip_dual_bound").map_err(|_| failed("HiGHS gave no bound"))?;
-        let feasible = solved.primal_solution_status() == HighsSolutionStatus::Feasible;
-        let cuts = feasible.then(|| chosen(columns, solved.get_solution().columns()));
+        let cuts = values.map(|values| chosen(columns, &values));
         if cuts.as_ref().is_some_and(|cuts| cuts.len() != costs.stages()) {
             return Err(failed("HiGHS returned a broken path"));
         }
-        Ok(Solved { cuts, bound: Some(to_nanos(bound, unit)), timed_out })
+        Ok(Solved { cuts, bound: Some(to_nanos(bound, unit)), timed_out: limited })
     }
 
     /// A dense start: the path's columns at one, period and tail as they follow from it.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cutplane_units::Bytes;
+
 use super::objective::Objective;
 use super::outcome::{LayoutOutcome, label};
 use super::problem::{LayoutBudget, LayoutProblem};
@@ -13,26 +15,63 @@ const EACH_TRY: Duration = Duration::from_secs(2);
 /// How many times the devices are doubled at most.
 const MOST_DOUBLINGS: u32 = 8;
 
-/// The smallest change found that makes a layout fit.
-pub(super) fn remedy(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>) -> String {
-    let pins: Vec<String> = problem
-        .pins
-        .texts()
-        .into_iter()
-        .filter(|pin| without(problem, budget, pin))
-        .map(|pin| format!("drop {pin}"))
-        .collect();
+/// How many times memory is doubled at most, and how often the span between too little and enough is halved.
+const MEMORY_TRIES: u32 = 5;
+
+/// From this memory on, it is told in whole GiB; below it, in whole MiB.
+const COARSE: u64 = 8 << 30;
+
+/// The smallest changes found that each make a layout fit: a pin less, memory of a device, number of devices. `nearest`
+/// bytes of a device are what the nearest miss needs.
+pub(super) fn remedy(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>, nearest: u64) -> String {
+    let pins = problem.pins.texts().into_iter().filter(|pin| without(problem, budget, pin));
+    let pins: Vec<String> = pins.map(|pin| format!("drop {pin}")).collect();
+    let mut changes = Vec::new();
     if !pins.is_empty() {
-        return format!("it fits without one pin: {}", pins.join(", or "));
+        changes.push(format!("it fits without one pin: {}", pins.join(", or ")));
     }
-    match more_devices(problem, budget) {
-        Some((devices, layout)) => format!("{devices} such devices would do: {layout}"),
-        None => format!(
-            "{} times as many devices would not do either: choose devices with more memory, shorter sequences or a smaller \
-             model",
-            1_u64 << MOST_DOUBLINGS
-        ),
+    if let Some((memory, layout)) = more_memory(problem, budget, nearest) {
+        changes.push(format!("{} of memory a device would do: {layout}", Bytes::new(memory)));
     }
+    if let Some((devices, layout)) = more_devices(problem, budget) {
+        changes.push(format!("{devices} such devices would do: {layout}"));
+    }
+    if changes.is_empty() {
+        let (memory, devices) = (1_u64 << MEMORY_TRIES, 1_u64 << MOST_DOUBLINGS);
+        return format!(
+            "{memory} times the memory or {devices} times as many devices would not do either: choose shorter sequences, a \
+             smaller batch or a smaller model"
+        );
+    }
+    changes.join("; or ")
+}
+
+/// The least memory of a device found with which something fits, bytes: what the nearest miss needs, where that is in the
+/// space; else by bisection.
+fn more_memory(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>, nearest: u64) -> Option<(u64, String)> {
+    let try_with = |device_memory: u64| {
+        // What is shown is what was tried.
+        let grain = if device_memory < COARSE { 1 << 20 } else { 1 << 30 };
+        let device_memory = device_memory.next_multiple_of(grain);
+        let found = first_fit(&LayoutProblem { device_memory, ..problem.clone() }, budget)?;
+        Some((device_memory, label(&found.chosen().layout)))
+    };
+    if let Some(found) = try_with(nearest) {
+        return Some(found);
+    }
+    let doubled = |times: u32| problem.device_memory.checked_mul(1 << times);
+    let (mut too_little, mut found) = (1..=MEMORY_TRIES).find_map(|times| {
+        let found = try_with(doubled(times)?)?;
+        Some((doubled(times - 1)?, found))
+    })?;
+    for _ in 0..MEMORY_TRIES {
+        let middle = u64::midpoint(too_little, found.0);
+        match try_with(middle) {
+            Some(better) => found = better,
+            None => too_little = middle,
+        }
+    }
+    Some(found)
 }
 
 fn without(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>, pin: &str) -> bool {
@@ -42,8 +81,12 @@ fn without(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>, pin: &str) ->
 
 /// Any layout that fits.
 fn first_fit(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>) -> Option<LayoutOutcome> {
+    fit_within(problem, budget, 1.0)
+}
+
+fn fit_within(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>, relative_gap: f64) -> Option<LayoutOutcome> {
     let budget =
-        LayoutBudget { time_limit: EACH_TRY, relative_gap: 1.0, top_k: 1, progress: None, interrupt: budget.interrupt };
+        LayoutBudget { time_limit: EACH_TRY, relative_gap, top_k: 1, progress: None, interrupt: budget.interrupt };
     match attempt(problem, &budget) {
         Ok(Attempt::Found(outcome)) => Some(outcome),
         _ => None,
@@ -57,7 +100,8 @@ fn more_devices(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>) -> Optio
         let fabric = larger(problem.fabric, 1 << doublings)?;
         let changed =
             LayoutProblem { fabric: &fabric, objective: Objective::Devices, pins: pins.clone(), ..problem.clone() };
-        let found = first_fit(&changed, budget)?;
+        // A gap below one device in all: the number is what counts, not the step.
+        let found = fit_within(&changed, budget, 1.0 / (fabric.ranks() as f64 + 1.0))?;
         let layout = &found.chosen().layout;
         Some((layout.devices(), label(layout)))
     })

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::bound;
+use super::bound::{self, Waited};
 use super::outcome::Candidate;
 use super::pins::RecomputeChoice;
 use super::space::{Arithmetic, Grid, Sharing, Space, Timing};
@@ -46,6 +46,13 @@ impl<'a> Appraiser<'a> {
         self.clock.times(arithmetic, &self.space)
     }
 
+    /// A schedule with the message that each of its passes waits for.
+    pub(super) fn waited(&self, arithmetic: &Arithmetic, grid: &Grid, timing: Timing) -> Waited {
+        let plain = Sharing { zero: Zero::default(), offload: Offload::None };
+        let message = self.estimator.waited_seconds(&self.space.layout(arithmetic, grid, &timing, &plain));
+        Waited { timing, message }
+    }
+
     /// What a step of `seconds` of a point is worth.
     pub(super) fn value(&self, seconds: f64, devices: u64) -> f64 {
         self.problem.objective.value(seconds, devices as f64, self.problem.dollars_per_device_hour)
@@ -59,7 +66,7 @@ impl<'a> Appraiser<'a> {
         let devices = Space::devices_of(&leaf.arithmetic, &leaf.grid);
         let splits = self.splits(leaf)?;
         let sharings = self.space.sharings(&leaf.arithmetic, &leaf.grid);
-        if splits.is_empty() || sharings.is_empty() || !self.any_fits(leaf, &splits, tally)? {
+        if sharings.is_empty() {
             return Ok(());
         }
         let mut best: Vec<Option<Candidate>> = vec![None; sharings.len()];
@@ -68,7 +75,8 @@ impl<'a> Appraiser<'a> {
                 tally.counts.cut_by_bound += 1;
                 break;
             }
-            let Some(least) = self.least_seconds(leaf, split, tally)? else { continue };
+            let Some(recompute) = self.least_recompute(leaf, split, tally)? else { continue };
+            let Some(least) = self.least_seconds(leaf, split, recompute, tally)? else { continue };
             self.share(leaf, split, least, &sharings, &mut best, tally)?;
         }
         best.into_iter().flatten().for_each(|best| tally.offer(best));
@@ -85,20 +93,39 @@ impl<'a> Appraiser<'a> {
         best: &mut [Option<Candidate>],
         tally: &mut Tally,
     ) -> Result<(), EstimateError> {
-        let devices = Space::devices_of(&leaf.arithmetic, &leaf.grid);
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let devices = Space::devices_of(arithmetic, grid);
+        let m = bound::micro_batches(arithmetic, grid, &self.space);
+        let whole_fits = !sharings.iter().any(shards_parameters) || self.fits(leaf, split, &WHOLE, tally)?.is_some();
         // Step times with the optimizer on the device, less that of the optimizer: moving it leaves the rest as it is.
         let mut without_optimizer: Vec<(Zero, f64)> = Vec::new();
+        let mut too_slow: Vec<Zero> = Vec::new();
         for (sharing, best) in sharings.iter().zip(best) {
-            let twin = without_optimizer.iter().find(|(zero, _)| *zero == sharing.zero);
-            let least = twin.map_or(least, |(_, seconds)| least.max(*seconds));
+            if !whole_fits && !shards_parameters(sharing) {
+                continue;
+            }
             let cutoff = best.as_ref().map_or(tally.cutoff(), |best| best.value.min(tally.cutoff()));
-            if self.value(least, devices) >= cutoff {
+            let cut = |seconds: f64| self.value(seconds, devices) >= cutoff;
+            if cut(least) || too_slow.contains(&sharing.zero) {
                 tally.counts.cut_by_bound += 1;
                 continue;
             }
-            let Some(found) = self.candidate(leaf, sharing, split, tally)? else { continue };
-            if sharing.offload == Offload::None && leaf.arithmetic.recompute != RecomputeChoice::Layers {
-                without_optimizer.push((sharing.zero, found.seconds() - found.estimate.breakdown.optimizer));
+            let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
+            let shared = self.estimator.shared(&layout)?;
+            let passes = shared.stages.map_or(least, |stages| least.max(bound::of_stages(stages, *timing, grid.pp, m)));
+            if cut(passes) {
+                too_slow.push(sharing.zero);
+            }
+            // More recomputed layers leave gradients more of a pass to travel beside.
+            let gradients = if arithmetic.recompute == RecomputeChoice::Layers { 0.0 } else { shared.gradients };
+            let twin = without_optimizer.iter().find(|(zero, _)| *zero == sharing.zero);
+            if cut((passes + gradients).max(twin.map_or(0.0, |(_, seconds)| *seconds)) + shared.update) {
+                tally.counts.cut_by_bound += 1;
+                continue;
+            }
+            let Some(found) = self.candidate(arithmetic.recompute, layout, split, tally)? else { continue };
+            if sharing.offload == Offload::None && arithmetic.recompute != RecomputeChoice::Layers {
+                without_optimizer.push((sharing.zero, found.seconds() - shared.update));
             }
             if best.as_ref().is_none_or(|best| found.value < best.value) {
                 *best = Some(found);
@@ -107,46 +134,85 @@ impl<'a> Appraiser<'a> {
         Ok(())
     }
 
-    /// No sharding makes a split of a leaf faster than this, s: its passes without gradients and optimizer, and for layers
-    /// recomputed singly as many of them as the most frugal sharding needs. `None` when the estimator refuses it.
-    fn least_seconds(&self, leaf: &Leaf, split: &[u64], tally: &mut Tally) -> Result<Option<f64>, EstimateError> {
+    /// No sharding makes a split of a leaf faster than this, s: its passes without gradients and optimizer, so much recomputed.
+    /// `None` when the estimator refuses it, or when it cannot be among the best.
+    fn least_seconds(
+        &self,
+        leaf: &Leaf,
+        split: &[u64],
+        recompute: Recompute,
+        tally: &mut Tally,
+    ) -> Result<Option<f64>, EstimateError> {
         let Leaf { arithmetic, grid, timing } = leaf;
+        if let Recompute::Layers(some) = recompute {
+            let (times, m) = (self.times(arithmetic)?, bound::micro_batches(arithmetic, grid, &self.space));
+            let bound = bound::of_split(&times, self.waited(arithmetic, grid, *timing), grid.pp, m, split, some);
+            if self.value(bound, Space::devices_of(arithmetic, grid)) >= tally.cutoff() {
+                tally.counts.cut_by_bound += 1;
+                return Ok(None);
+            }
+        }
         let plain = Sharing { zero: Zero::default(), offload: Offload::None };
         let layout = with_split(self.space.layout(arithmetic, grid, timing, &plain), split);
         tally.counts.priced += 1;
-        let passes = match self.estimator.passes_seconds(&layout) {
-            Ok(passes) => passes,
+        match self.estimator.passes_seconds(&Layout { recompute, ..layout }) {
+            Ok(passes) => Ok(Some(passes)),
             Err(EstimateError::Inconsistent { .. }) => {
                 tally.counts.refused += 1;
-                return Ok(None);
+                Ok(None)
             }
-            Err(other) => return Err(other),
-        };
-        if arithmetic.recompute != RecomputeChoice::Layers {
-            return Ok(Some(passes));
+            Err(other) => Err(other),
         }
-        let recomputed = self.least_recomputed(leaf, split)?;
-        let times = self.times(arithmetic)?;
-        let m = bound::micro_batches(arithmetic, grid, &self.space);
-        Ok(Some(passes.max(bound::of_split(&times, *timing, grid.pp, m, split, recomputed))))
     }
 
-    /// No sharding of a leaf fits with fewer recomputed layers of each stage.
-    fn least_recomputed(&self, leaf: &Leaf, split: &[u64]) -> Result<u64, EstimateError> {
-        let Leaf { arithmetic, grid, timing } = leaf;
-        let layout = with_split(self.space.layout(arithmetic, grid, timing, &frugal()), split);
-        let (mut too_few, mut enough) = (0, most_layers(split, grid.pp));
+    /// The recomputation of a split that no sharding fits with less of: where layers are recomputed singly, as many of each
+    /// stage as the most frugal sharding needs. `None` when nothing fits.
+    fn least_recompute(
+        &self,
+        leaf: &Leaf,
+        split: &[u64],
+        tally: &mut Tally,
+    ) -> Result<Option<Recompute>, EstimateError> {
+        let Some(layout) = self.fits(leaf, split, &FRUGAL, tally)? else {
+            tally.counts.cut_by_memory += 1;
+            return Ok(None);
+        };
+        if leaf.arithmetic.recompute != RecomputeChoice::Layers {
+            return Ok(Some(layout.recompute));
+        }
+        let (mut too_few, mut enough) = (0, most_layers(split, leaf.grid.pp));
         while enough - too_few > 1 {
             let middle = u64::midpoint(too_few, enough);
             let needed = self.footprint(&Layout { recompute: Recompute::Layers(middle), ..layout.clone() })?;
-            let fits = least(&needed) <= needed.room(self.problem.device_memory);
-            if fits {
+            if least(&needed) <= needed.room(self.problem.device_memory) {
                 enough = middle;
             } else {
                 too_few = middle;
             }
         }
-        Ok(enough.max(1))
+        Ok(Some(Recompute::Layers(enough.max(1))))
+    }
+
+    /// The layout of a split with a sharding, when it fits with all recomputed that may be. What only sharding adds is left
+    /// out: what does not fit so, fits with no sharding that leaves more on a device.
+    fn fits(
+        &self,
+        leaf: &Leaf,
+        split: &[u64],
+        sharing: &Sharing,
+        tally: &mut Tally,
+    ) -> Result<Option<Layout>, EstimateError> {
+        let Leaf { arithmetic, grid, timing } = leaf;
+        let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
+        let singly = arithmetic.recompute == RecomputeChoice::Layers;
+        let recompute = if singly { Recompute::Full } else { layout.recompute };
+        let layout = Layout { recompute, ..layout };
+        let needed = self.footprint(&layout)?;
+        if least(&needed) <= needed.room(self.problem.device_memory) {
+            return Ok(Some(layout));
+        }
+        tally.too_large(&layout, &needed);
+        Ok(None)
     }
 
     /// The splits of a leaf, most promising first.
@@ -154,33 +220,12 @@ impl<'a> Appraiser<'a> {
         let Leaf { arithmetic, grid, timing } = leaf;
         let times = self.times(arithmetic)?;
         let m = bound::micro_batches(arithmetic, grid, &self.space);
-        let bound = |split: Vec<u64>| (bound::of_split(&times, *timing, grid.pp, m, &split, 0), split);
+        let waited = self.waited(arithmetic, grid, *timing);
+        let bound = |split: Vec<u64>| (bound::of_split(&times, waited, grid.pp, m, &split, 0), split);
         let family = splits::family(&times, self.space.layers(), grid.pp, timing.vpp);
         let mut splits: Vec<Bounded> = family.into_iter().map(bound).collect();
         splits.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(splits)
-    }
-
-    /// Whether any split of a leaf fits when everything is sharded, offloaded and recomputed that may be. What only sharding
-    /// adds is left out, so that no sharding needs less.
-    fn any_fits(&self, leaf: &Leaf, splits: &[Bounded], tally: &mut Tally) -> Result<bool, EstimateError> {
-        let Leaf { arithmetic, grid, timing } = leaf;
-        let frugal = frugal();
-        let recompute = match arithmetic.recompute {
-            RecomputeChoice::Layers => Recompute::Full,
-            other => other.cheapest(),
-        };
-        for (_, split) in splits {
-            let layout = self.space.layout(arithmetic, grid, timing, &frugal);
-            let layout = Layout { recompute, ..with_split(layout, split) };
-            let needed = self.footprint(&layout)?;
-            if least(&needed) <= needed.room(self.problem.device_memory) {
-                return Ok(true);
-            }
-            tally.too_large(&layout, &needed);
-        }
-        tally.counts.cut_by_memory += 1;
-        Ok(false)
     }
 
     /// Whether weights, gradients and optimizer state fit however the layers are split, when all is sharded and offloaded
@@ -192,7 +237,7 @@ impl<'a> Appraiser<'a> {
         tally: &mut Tally,
     ) -> Result<bool, EstimateError> {
         let timing = Timing { schedule: crate::estimate::PipelineSchedule::OneForwardOneBackward, vpp: 1 };
-        let layout = self.space.layout(arithmetic, grid, &timing, &frugal());
+        let layout = self.space.layout(arithmetic, grid, &timing, &FRUGAL);
         let layout = Layout { recompute: Recompute::Full, ..layout };
         let needed = self.footprint(&layout)?;
         let mean = needed.stages.iter().map(|stage| stage.parts.state()).sum::<f64>() / needed.stages.len() as f64;
@@ -205,14 +250,12 @@ impl<'a> Appraiser<'a> {
 
     fn candidate(
         &self,
-        leaf: &Leaf,
-        sharing: &Sharing,
+        recompute: RecomputeChoice,
+        layout: Layout,
         split: &[u64],
         tally: &mut Tally,
     ) -> Result<Option<Candidate>, EstimateError> {
-        let Leaf { arithmetic, grid, timing } = leaf;
-        let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
-        let fitting = match arithmetic.recompute {
+        let fitting = match recompute {
             RecomputeChoice::Layers => self.fewest_layers(&layout, split, tally)?,
             _ => self.fitting(layout, tally)?,
         };
@@ -285,8 +328,13 @@ impl<'a> Appraiser<'a> {
 }
 
 /// The sharding that leaves least on a device.
-fn frugal() -> Sharing {
-    Sharing { zero: Zero::stage(ZeroStage::Three), offload: Offload::Optimizer }
+const FRUGAL: Sharing = Sharing { zero: Zero::stage(ZeroStage::Three), offload: Offload::Optimizer };
+
+/// The sharding that leaves least on a device of those that keep parameters whole.
+const WHOLE: Sharing = Sharing { zero: Zero::stage(ZeroStage::Two), offload: Offload::Optimizer };
+
+fn shards_parameters(sharing: &Sharing) -> bool {
+    sharing.zero.stage == ZeroStage::Three
 }
 
 /// Layers of the device that holds most.

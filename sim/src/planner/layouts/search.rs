@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use cutplane_plan::StopReason;
 
-use super::bound;
+use super::bound::{self, Waited};
 use super::error::LayoutError;
 use super::infeasible::remedy;
 use super::leaf::{Appraiser, Leaf};
@@ -31,7 +31,8 @@ pub fn search(problem: &LayoutProblem<'_>, budget: &LayoutBudget<'_>) -> Result<
         Attempt::Found(outcome) => Ok(outcome),
         Attempt::Nothing(tally) => Err(match tally.shortfall() {
             Some(shortfall) => {
-                LayoutError::Infeasible { shortfall: Box::new(shortfall), remedy: remedy(problem, budget) }
+                let nearest = tally.nearest_memory().unwrap_or(problem.device_memory);
+                LayoutError::Infeasible { shortfall: Box::new(shortfall), remedy: remedy(problem, budget, nearest) }
             }
             None => LayoutError::EmptySpace { reason: nothing_left(problem) },
         }),
@@ -225,7 +226,8 @@ impl Search<'_> {
         let timings = self.appraiser.space.timings(arithmetic, grid);
         let ends = [timings.first(), timings.iter().rev().find(|timing| timing.vpp > 1)];
         for timing in ends.into_iter().flatten() {
-            let seconds = bound::of_timing(&times, *timing, grid.pp, m, busiest);
+            let waited = self.appraiser.waited(arithmetic, grid, *timing);
+            let seconds = bound::of_timing(&times, waited, grid.pp, m, busiest);
             let devices = Space::devices_of(arithmetic, grid);
             if self.appraiser.value(seconds, devices) < self.tally.cutoff() {
                 let leaf = Leaf { arithmetic: *arithmetic, grid: *grid, timing: *timing };
@@ -308,8 +310,16 @@ impl Search<'_> {
         let m = bound::micro_batches(arithmetic, grid, &self.appraiser.space);
         let busiest = times.least_busiest(grid.pp);
         let devices = Space::devices_of(arithmetic, grid) as f64;
+        let mut known: [Option<f64>; 2] = [None; 2];
         for timing in self.appraiser.space.timings(arithmetic, grid) {
-            let seconds = bound::of_timing(&times, timing, grid.pp, m, busiest).max(least);
+            // Only whether there are several chunks decides the message.
+            let message = &mut known[usize::from(timing.vpp > 1)];
+            let waited = match *message {
+                Some(message) => Waited { timing, message },
+                None => self.appraiser.waited(arithmetic, grid, timing),
+            };
+            *message = Some(waited.message);
+            let seconds = bound::of_timing(&times, waited, grid.pp, m, busiest).max(least);
             let leaf = Leaf { arithmetic: *arithmetic, grid: *grid, timing };
             self.push(seconds, devices, Node::Leaf(leaf));
         }

@@ -182,11 +182,7 @@ impl Space {
         let hybrid = Zero { stage: ZeroStage::Three, shard_group: Some(near) };
         let mut zeros = vec![Zero::default()];
         if replicas > 1 {
-            zeros.extend([ZeroStage::One, ZeroStage::Three].map(Zero::stage));
-            // Sharded gradients that sum over micro-batches would travel for each of them, which nothing prices.
-            if self.batch == grid.dp * arithmetic.micro_batch {
-                zeros.push(Zero::stage(ZeroStage::Two));
-            }
+            zeros.extend([ZeroStage::One, ZeroStage::Two, ZeroStage::Three].map(Zero::stage));
             if near > 1 && near < replicas && replicas.is_multiple_of(near) {
                 zeros.push(hybrid);
             }

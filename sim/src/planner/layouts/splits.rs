@@ -138,7 +138,7 @@ mod tests {
     use super::family;
 
     fn times(front: f64, layers: u64, back: f64) -> Times {
-        let span = |both: f64| Span { forward: both / 3.0, backward: both * 2.0 / 3.0 };
+        let span = |both: f64| Span { forward: both / 3.0, backward: both * 2.0 / 3.0, weight: both / 3.0 };
         let total = front + layers as f64 + back;
         Times { front: span(front), back: span(back), runs: vec![(layers, span(1.0))], total, shorter: 1.0 / 3.0 }
     }

@@ -77,6 +77,13 @@ impl Tally {
         }
     }
 
+    /// Memory of a device with which the nearest miss would fit, bytes.
+    pub(super) fn nearest_memory(&self) -> Option<u64> {
+        let overrun = self.nearest.as_ref()?.0;
+        // A byte more, since the share is rounded.
+        Some((self.device_memory as f64 * (1.0 + overrun)).ceil() as u64 + 1)
+    }
+
     /// The nearest miss.
     pub(super) fn shortfall(&self) -> Option<LayoutShortfall> {
         let (_, layout, footprint) = self.nearest.as_ref()?;

@@ -33,6 +33,8 @@ impl Pieces {
 pub(super) struct Span {
     pub(super) forward: f64,
     pub(super) backward: f64,
+    /// Part of the backward pass that only the optimizer waits for.
+    pub(super) weight: f64,
 }
 
 impl Span {
@@ -41,7 +43,11 @@ impl Span {
     }
 
     fn plus(self, other: Self, times: f64) -> Self {
-        Self { forward: self.forward + other.forward * times, backward: self.backward + other.backward * times }
+        Self {
+            forward: self.forward + other.forward * times,
+            backward: self.backward + other.backward * times,
+            weight: self.weight + other.weight * times,
+        }
     }
 }
 
@@ -185,8 +191,10 @@ impl<'a> Clock<'a> {
 /// One block on one device; what is not a layer is never recomputed.
 fn span(estimator: &Estimator<'_>, layout: &Layout, is_layer: bool) -> Result<Span, EstimateError> {
     let recompute = if is_layer { layout.recompute } else { Recompute::None };
-    let (forward, backward) = estimator.layer(&Layout { recompute, ..layout.clone() })?;
-    Ok(Span { forward: forward.seconds, backward: backward.seconds })
+    let layout = Layout { recompute, ..layout.clone() };
+    let (forward, backward) = estimator.layer(&layout)?;
+    let weight = estimator.weight_gradient_seconds(&layout)?;
+    Ok(Span { forward: forward.seconds, backward: backward.seconds, weight })
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

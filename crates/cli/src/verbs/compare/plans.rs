@@ -6,6 +6,8 @@ use cutplane_record::Timeline;
 use cutplane_sim::cost::Roofline;
 use cutplane_sim::planner::{PlanError, PlanOutcome, Problem, named_plan};
 
+use crate::context;
+use crate::limits::SearchArgs;
 use crate::pricing::Pricing;
 use crate::verbs::plan::{Searcher, predict, search};
 
@@ -41,12 +43,14 @@ pub(crate) fn default_names(devices: usize, global_batch: u64) -> Vec<String> {
     names
 }
 
-/// Refuses names that do not fit the problem, at datasheet prices: before the machine is measured, so that a typing error
-/// does not cost a minute.
+/// Refuses names that do not fit the problem or give no valid plan, at datasheet prices: before the machine is measured, so
+/// that a typing error does not cost a minute.
 pub(crate) fn refuse_bad_names(problem: &Problem<'_>, names: &[String]) -> Result<()> {
     for name in names {
-        if let Err(error @ PlanError::Name { .. }) = named_plan(problem, &Roofline::new(), name) {
-            return Err(error.into());
+        match named_plan(problem, &Roofline::new(), name) {
+            Ok(plan) => context::verified(&plan, problem.model, problem.devices).map(drop)?,
+            Err(error @ PlanError::Name { .. }) => return Err(error.into()),
+            Err(_) => {}
         }
     }
     Ok(())
@@ -59,7 +63,7 @@ pub(crate) fn candidates(
     pricing: &Pricing,
     names: &[String],
 ) -> Result<(Vec<Candidate>, PlanOutcome)> {
-    let outcome = search(problem, pricing, Searcher::BEST, 60.0, 1e-3, 0)?;
+    let outcome = search(problem, pricing, Searcher::BEST, &SearchArgs::default())?;
     let mut list: Vec<Candidate> = Vec::with_capacity(names.len() + 1);
     for name in names {
         let plan = named_plan(problem, pricing.cost(), name)?;

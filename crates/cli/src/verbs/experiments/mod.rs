@@ -1,5 +1,6 @@
 //! `cutplane experiments`: reproduces the field's tables and figures.
 
+mod telling;
 #[cfg(feature = "runtime")]
 mod twin;
 
@@ -9,14 +10,15 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use cutplane_experiments::{
-    Experiment, ExperimentError, Finished, Size, Told, Verdict, check, draw, experiment, experiments, kinds, page,
-    record, run,
+    Experiment, ExperimentError, Finished, Size, Told, Verdict, check, draw, draw_twin, executed, experiment,
+    experiments, kinds, page, record, run,
 };
 use cutplane_plan::write_atomically;
 use cutplane_report::{Align, table};
 use serde_json::{Value, json};
 
 use crate::output;
+use telling::{as_json, told, twin_as_json, twin_told, values};
 
 /// Reproduces tables and figures of papers: each experiment is data, with the answer that it expects.
 ///
@@ -26,7 +28,7 @@ use crate::output;
   cutplane experiments list                        what there is, and what became of it
   cutplane experiments run                         predicts, records, judges, draws all of them
   cutplane experiments run zero-memory --again     one, recorded anew
-  cutplane experiments run mnist-two-ways --execute  its scaled-down twin, on this machine's cores
+  cutplane experiments run book-mnist --execute      its scaled-down twin, on this machine's cores
   cutplane experiments check                       every definition at its smallest size, nothing written
   cutplane experiments page                        docs/experiments.md from the records")]
 pub(crate) struct Experiments {
@@ -87,7 +89,7 @@ impl Experiments {
             Verb::List => self.list(),
             Verb::Show { name } => self.show(name),
             #[cfg(feature = "runtime")]
-            Verb::Run { names, execute: true, .. } => twin::run(&self.chosen(names)?, !names.is_empty()),
+            Verb::Run { names, execute: true, .. } => twin::run(&self.chosen(names)?, !names.is_empty(), self.json),
             Verb::Run { names, again, .. } => self.run_all(names, *again),
             Verb::Check { names } => self.check_all(names),
             Verb::Plot { names } => self.plot(names),
@@ -189,23 +191,33 @@ impl Experiments {
 
     fn told(&self, names: &[String]) -> Result<Vec<Told>> {
         let with_file = |experiment: Experiment| {
-            let file = record::latest(&experiment)?;
-            Ok(Told { experiment, file })
+            let (file, executed) = (record::latest(&experiment)?, executed(&experiment)?);
+            Ok(Told { experiment, file, executed })
         };
         self.chosen(names)?.into_iter().map(with_file).collect()
     }
 
     fn plot(&self, names: &[String]) -> Result<()> {
-        for Told { experiment, file } in self.told(names)? {
-            let Some(file) = file else {
-                eprintln!("{}: nothing is recorded of this definition: run it first", experiment.name);
-                continue;
-            };
-            for path in draw(&experiment, &file)? {
-                println!("{}  from {}", path.display(), file.path.display());
+        let mut all = Vec::new();
+        for Told { experiment, file, executed } in self.told(names)? {
+            let mut drawn: Vec<(PathBuf, &Path)> = Vec::new();
+            match &file {
+                Some(file) => {
+                    drawn.extend(draw(&experiment, file)?.into_iter().map(|path| (path, file.path.as_path())));
+                }
+                None => eprintln!("{}: nothing is recorded of this definition: run it first", experiment.name),
+            }
+            if let Some(executed) = &executed {
+                drawn.push((draw_twin(&experiment, executed)?, &executed.path));
+            }
+            for (path, from) in drawn {
+                if !self.json {
+                    println!("{}  from {}", path.display(), from.display());
+                }
+                all.push(json!({ "experiment": experiment.name, "figure": path, "records": from }));
             }
         }
-        Ok(())
+        if self.json { output::print_json(&all) } else { Ok(()) }
     }
 
     fn page(&self, out: &Path) -> Result<()> {
@@ -213,6 +225,9 @@ impl Experiments {
         let folder = way_to(out, &self.folder);
         let text = page(&self.told(&[])?, &folder, "cutplane experiments page");
         write_atomically(out, text.as_bytes()).with_context(|| format!("{}: cannot write", out.display()))?;
+        if self.json {
+            return output::print_json(&json!({ "page": out }));
+        }
         println!("{}", out.display());
         Ok(())
     }
@@ -220,7 +235,7 @@ impl Experiments {
     fn list(&self) -> Result<()> {
         let mut rows = Vec::new();
         let mut all = Vec::new();
-        for Told { experiment, file } in self.told(&[])? {
+        for Told { experiment, file, executed } in self.told(&[])? {
             let records = file.as_ref().map_or(&[][..], |file| file.records.as_slice());
             let verdicts = cutplane_experiments::judge(&experiment, records);
             let held = verdicts.iter().filter(|verdict| verdict.holds == Some(true)).count();
@@ -229,6 +244,7 @@ impl Experiments {
                 "name": experiment.name, "title": experiment.definition.title, "venue": paper.venue,
                 "place": paper.place, "cases": records.len(), "claims": verdicts.len(), "hold": held,
                 "recorded": file.as_ref().map(|file| &file.day),
+                "twin": experiment.definition.twin.is_some(), "executed": executed.as_ref().map(|twin| &twin.day),
             }));
             rows.push(vec![
                 experiment.name.clone(),
@@ -236,6 +252,10 @@ impl Experiments {
                 records.len().to_string(),
                 format!("{held} of {}", verdicts.len()),
                 file.map_or("never".to_owned(), |file| file.day),
+                match (&experiment.definition.twin, executed) {
+                    (None, _) => String::new(),
+                    (Some(_), last) => last.map_or("never".to_owned(), |twin| twin.day),
+                },
             ]);
         }
         if self.json {
@@ -247,6 +267,7 @@ impl Experiments {
             ("cases", Align::Right),
             ("hold", Align::Right),
             ("recorded", Align::Left),
+            ("twin executed", Align::Left),
         ];
         println!("{}", table(&columns, &rows, None));
         Ok(())
@@ -258,8 +279,11 @@ impl Experiments {
         let records = file.map(|file| file.records).unwrap_or_default();
         let verdicts = cutplane_experiments::judge(&experiment, &records);
         let finished = Finished { records, predicted_now: 0, verdicts, path: None };
+        let twin = executed(&experiment)?;
         if self.json {
-            return output::print_json(&as_json(&experiment, &finished));
+            let mut told = as_json(&experiment, &finished);
+            told["twin"] = json!(twin.map(|twin| twin_as_json(&experiment, &twin)));
+            return output::print_json(&told);
         }
         let definition = &experiment.definition;
         println!("{}\n{}\n", definition.title, definition.question);
@@ -270,6 +294,9 @@ impl Experiments {
         println!("{}\n", definition.analysis.trim());
         print!("{}", values(&finished));
         print!("{}", told(&experiment, &finished, definition.figures.len()));
+        if let Some(twin) = twin {
+            print!("\n{}", twin_told(&experiment, &twin));
+        }
         Ok(())
     }
 
@@ -305,62 +332,4 @@ fn way_to(file: &Path, folder: &Path) -> String {
     let depth = file.parent().map_or(0, |parent| parent.components().count());
     let up = if folder.is_absolute() { String::new() } else { "../".repeat(depth) };
     format!("{up}{}", folder.display())
-}
-
-fn as_json(experiment: &Experiment, finished: &Finished) -> Value {
-    json!({
-        "name": experiment.name,
-        "title": experiment.definition.title,
-        "question": experiment.definition.question,
-        "definition": experiment.digest,
-        "predicted_now": finished.predicted_now,
-        "path": finished.path,
-        "records": finished.records,
-        "claims": finished.verdicts,
-    })
-}
-
-/// One line, and one for each claim.
-fn told(experiment: &Experiment, finished: &Finished, figures: usize) -> String {
-    let path = finished.path.as_ref().map(|path| format!("  {}", path.display())).unwrap_or_default();
-    let drawn = if figures > 0 { format!(", {figures} figures") } else { String::new() };
-    let mut text = format!(
-        "{}: {} cases, {} predicted now{drawn}{path}\n",
-        experiment.name,
-        finished.records.len(),
-        finished.predicted_now
-    );
-    for verdict in &finished.verdicts {
-        let mark = match verdict.holds {
-            Some(true) => "holds     ",
-            Some(false) if verdict.disagreement.is_some() => "disagrees ",
-            Some(false) => "FAILS     ",
-            None => "not judged",
-        };
-        text.push_str(&format!("  {mark} {}: {}\n", verdict.says, verdict.detail));
-    }
-    text
-}
-
-/// Predicted beside published values.
-fn values(finished: &Finished) -> String {
-    let rows: Vec<Vec<String>> = finished
-        .records
-        .iter()
-        .map(|record| {
-            let published = record.published.map(record::short).unwrap_or_default();
-            let error = record.relative_error().map(|error| format!("{:+.1}%", 100.0 * error)).unwrap_or_default();
-            let predicted = record::short(record.predicted);
-            vec![record.run.clone(), record.case.clone(), record.unit.clone(), published, predicted, error]
-        })
-        .collect();
-    let columns = [
-        ("run", Align::Left),
-        ("case", Align::Left),
-        ("unit", Align::Left),
-        ("published", Align::Right),
-        ("predicted", Align::Right),
-        ("error", Align::Right),
-    ];
-    format!("{}\n\n", table(&columns, &rows, None))
 }

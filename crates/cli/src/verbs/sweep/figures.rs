@@ -12,6 +12,7 @@ use cutplane_sim::planner::layouts::{Candidate, label};
 
 use super::{GIB, Point, Sweep, memory_of, parts_of};
 use crate::layouts::Question;
+use crate::verbs::models::grouped;
 
 /// Most bars that stay readable.
 const MOST_BARS: usize = 16;
@@ -28,7 +29,7 @@ pub(super) fn draw(folder: &Path, sweep: &Sweep, points: &[Point], last: &Questi
     if sweep.devices.len() > 1 {
         let name = if sweep.batch_per_device.is_some() { "weak-scaling" } else { "strong-scaling" };
         scaling(&folder.join(name), &title, name, &best_of_each(&found))?;
-        pareto(&folder.join("pareto"), &title, &best_of_each(&found), last)?;
+        pareto(&folder.join("pareto"), &title, &found, last)?;
         drawn.extend([name.to_owned(), "pareto".to_owned()]);
     }
     if sweep.vary.len() > 1 {
@@ -86,37 +87,46 @@ fn short(found: &Candidate) -> String {
     format!("tp {} pp {} dp {}", layout.tp, layout.pp, layout.dp)
 }
 
-/// Time against what a step costs: dollars where the price of a device is known, else device-seconds.
-fn pareto(stem: &Path, title: &str, best: &[(u64, &Candidate)], last: &Question) -> Result<()> {
+/// Time against what a step costs, dollars where the price of a device is known, else device-seconds: the front that no
+/// other point beats in both, and the other points.
+fn pareto(stem: &Path, title: &str, found: &[(&Point, &Candidate)], last: &Question) -> Result<()> {
     let price = last.asked.dollars_per_device_hour;
     let cost = |devices: u64, found: &Candidate| devices as f64 * found.seconds() * price.map_or(1.0, |p| p / 3600.0);
-    let mut predicted: Vec<(f64, f64)> =
-        best.iter().map(|(devices, found)| (found.seconds(), cost(*devices, found))).collect();
-    let mut labels: Vec<String> = best.iter().map(|(devices, _)| format!("{devices} devices")).collect();
-    predicted.reverse();
-    labels.reverse();
-    let curve = Curve { name: String::new(), predicted, given: Vec::new(), labels };
+    let mut points: Vec<(f64, f64, u64)> =
+        found.iter().map(|(point, found)| (found.seconds(), cost(point.devices, found), point.devices)).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut front = Curve { name: "best of both".to_owned(), ..Curve::default() };
+    let mut least = f64::INFINITY;
+    for (seconds, cost, devices) in points {
+        if cost < least {
+            least = cost;
+            front.predicted.push((seconds, cost));
+            front.labels.push(format!("{devices} devices"));
+        } else {
+            front.given.push((seconds, cost));
+        }
+    }
     let figure = Curves {
         title: &format!("{title}: time against cost"),
-        subtitle: "predicted; the fastest layout on each number of devices",
+        subtitle: "predicted; each point of the grid is the best layout with its decisions fixed",
         x_title: "time of a step (s)",
         y_title: if price.is_some() { "dollars a step" } else { "device-seconds a step" },
         log_x: true,
         log_y: false,
         bytes: false,
         ideal: false,
-        given_name: "measured",
-        curves: &[curve],
+        given_name: "beaten in both",
+        curves: &[front],
     };
     save(stem, CURVES_SIZE, |canvas| curves(canvas, &figure))?;
     Ok(())
 }
 
-/// Throughput over the first two varied decisions, the best of the others.
+/// Throughput on the last number of devices over the first two varied decisions, the best of the others.
 fn map(stem: &Path, title: &str, sweep: &Sweep, found: &[(&Point, &Candidate)]) -> Result<()> {
     let (x, y) = (&sweep.vary[0], &sweep.vary[1]);
     let mut cells: Vec<(usize, usize, f64)> = Vec::new();
-    for (point, candidate) in found {
+    for (point, candidate) in found.iter().filter(|(point, _)| Some(&point.devices) == sweep.devices.last()) {
         let place = |at: usize, values: &[String]| values.iter().position(|value| *value == point.pins[at].1);
         let (Some(column), Some(row)) = (place(0, &x.values), place(1, &y.values)) else { continue };
         let value = candidate.estimate.tokens_per_second();
@@ -125,9 +135,10 @@ fn map(stem: &Path, title: &str, sweep: &Sweep, found: &[(&Point, &Candidate)]) 
             None => cells.push((column, row, value)),
         }
     }
-    let texts: Vec<String> = cells.iter().map(|cell| cutplane_experiments::record::short(cell.2)).collect();
+    let texts: Vec<String> = cells.iter().map(|cell| grouped(cell.2.round() as u64)).collect();
+    let devices = sweep.devices.last().copied().unwrap_or_default();
     let figure = HeatMap {
-        title: &format!("{title}: tokens a second"),
+        title: &format!("{title}, {devices} devices: tokens a second"),
         subtitle: "predicted; hatched: nothing fits or divides",
         x_title: &x.name,
         y_title: &y.name,
@@ -140,23 +151,38 @@ fn map(stem: &Path, title: &str, sweep: &Sweep, found: &[(&Point, &Candidate)]) 
     Ok(())
 }
 
+/// The points that bars show, and what is said of them: all, or the fastest on the last number of devices.
+fn shown<'a>(found: &[(&'a Point, &'a Candidate)]) -> (Vec<(&'a Point, &'a Candidate)>, String) {
+    let mut shown = found.to_vec();
+    let Some(devices) = found.last().map(|(point, _)| point.devices).filter(|_| found.len() > MOST_BARS) else {
+        return (shown, "predicted".to_owned());
+    };
+    shown.retain(|(point, _)| point.devices == devices);
+    if shown.len() <= MOST_BARS {
+        return (shown, format!("predicted; on {devices} devices"));
+    }
+    shown.sort_by(|a, b| a.1.seconds().total_cmp(&b.1.seconds()));
+    shown.truncate(MOST_BARS);
+    (shown, format!("predicted; the fastest on {devices} devices"))
+}
+
 /// Where the step and the memory of the fullest device go.
 fn bars(folder: &Path, title: &str, found: &[(&Point, &Candidate)], last: &Question) -> Result<()> {
-    let shown = &found[..found.len().min(MOST_BARS)];
+    let (shown, subtitle) = shown(found);
+    let alike = shown.iter().all(|(point, _)| point.devices == shown[0].0.devices && !point.pins.is_empty());
     let names =
         |parts: Vec<(&'static str, f64)>| -> Vec<String> { parts.into_iter().map(|part| part.0.to_owned()).collect() };
     let stack = |of: fn(&Candidate) -> Vec<(&'static str, f64)>| -> Vec<Stack> {
         let one = |(point, candidate): &(&Point, &Candidate)| Stack {
-            name: point.name(),
+            name: if alike { point.pins_text() } else { point.name() },
             values: of(candidate).into_iter().map(|part| part.1).collect(),
         };
         shown.iter().map(one).collect()
     };
-    let subtitle = if found.len() > MOST_BARS { "predicted; the first points of the grid" } else { "predicted" };
     let (steps, memories) = (stack(parts_of), stack(memory_of));
     let time = Stacks {
         title: &format!("{title}: where a step goes"),
-        subtitle,
+        subtitle: &subtitle,
         y_title: "time (s)",
         parts: &names(parts_of(shown[0].1)),
         stacks: &steps,
@@ -165,7 +191,7 @@ fn bars(folder: &Path, title: &str, found: &[(&Point, &Candidate)], last: &Quest
     save(&folder.join("step"), stacks_size(shown.len()), |canvas| stacks(canvas, &time))?;
     let memory = Stacks {
         title: &format!("{title}: memory of the fullest device"),
-        subtitle,
+        subtitle: &subtitle,
         y_title: "GiB",
         parts: &names(memory_of(shown[0].1)),
         stacks: &memories,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use cutplane_record::{Measurement, Provenance, Source, append_measurements, read_measurements};
 use cutplane_report::{CURVES_SIZE, Curve, Curves, FIDELITY_SIZE, Fidelity, FidelityPoint, curves, fidelity, save};
+use serde_json::json;
 
 use super::Sweep;
 use crate::output;
@@ -34,12 +35,17 @@ pub(super) fn run(sweep: &Sweep) -> Result<()> {
     ensure!(!all.exists(), "{}: holds a sweep already; choose another folder with --out", all.display());
     for devices in &sweep.devices {
         let own = folder.join(format!("cores-{devices}"));
-        let arguments = Arguments::try_parse_from(words(sweep, *devices, &own))?;
+        let mut arguments = Arguments::try_parse_from(words(sweep, *devices, &own))?;
+        arguments.compare.quiet = sweep.json;
         arguments.compare.run()?;
         append_measurements(&all, &read_measurements(&own.join("records.csv"))?)?;
     }
-    draw(sweep, &folder, model.name(), &read_measurements(&all)?)?;
-    println!("saved    {}, strong-scaling, errors", all.display());
+    let rows = read_measurements(&all)?;
+    let drawn = draw(sweep, &folder, model.name(), &rows)?;
+    if sweep.json {
+        return output::print_json(&json!({ "records": rows, "table": all, "figures": drawn }));
+    }
+    println!("saved    {}, {} figures: {}", all.display(), drawn.len(), drawn.join(", "));
     Ok(())
 }
 
@@ -57,9 +63,6 @@ fn words(sweep: &Sweep, devices: u64, folder: &Path) -> Vec<String> {
     option("hidden", number(sweep.model.hidden));
     option("heads", number(sweep.model.heads));
     option("vocab", number(sweep.model.vocab));
-    if sweep.json {
-        words.push("--json".to_owned());
-    }
     words
 }
 
@@ -68,7 +71,7 @@ fn rate(row: &Measurement) -> f64 {
     row.global_batch as f64 / (row.median_ns * 1e-9)
 }
 
-fn draw(sweep: &Sweep, folder: &Path, model: &str, rows: &[Measurement]) -> Result<()> {
+fn draw(sweep: &Sweep, folder: &Path, model: &str, rows: &[Measurement]) -> Result<Vec<&'static str>> {
     let of = |source: Source| rows.iter().filter(move |row| row.source == source && row.error.is_none());
     let best = |source: Source| -> Vec<(f64, f64)> {
         let at = |devices: &u64| {
@@ -96,8 +99,10 @@ fn draw(sweep: &Sweep, folder: &Path, model: &str, rows: &[Measurement]) -> Resu
         given_name: "measured",
         curves: &[curve],
     };
-    save(&folder.join("strong-scaling"), CURVES_SIZE, |canvas| curves(canvas, &figure))?;
-    errors(&folder.join("errors"), model, &pairs(rows))
+    let name = if sweep.batch_per_device.is_some() { "weak-scaling" } else { "strong-scaling" };
+    save(&folder.join(name), CURVES_SIZE, |canvas| curves(canvas, &figure))?;
+    errors(&folder.join("errors"), model, &pairs(rows))?;
+    Ok(vec![name, "errors"])
 }
 
 /// Predicted and measured step times of one plan, ms, with its cores.

@@ -87,8 +87,12 @@ struct Point {
 
 impl Point {
     fn name(&self) -> String {
+        format!("x{} {}", self.devices, self.pins_text()).trim_end().to_owned()
+    }
+
+    fn pins_text(&self) -> String {
         let pins: Vec<String> = self.pins.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        [format!("x{}", self.devices)].into_iter().chain(pins).collect::<Vec<_>>().join(" ")
+        pins.join(" ")
     }
 }
 

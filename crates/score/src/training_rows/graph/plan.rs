@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use cutplane_graph::ModelGraph;
+use cutplane_graph::{ModelGraph, OpId, OpKind, ValueId};
 use cutplane_sim::graph_step::{
     Checkpoint, GpipeStep, GraphStack, GraphStepError, OperatorCharge, Speeds, balanced_stages, pipeline,
 };
@@ -79,19 +79,19 @@ fn balance(notes: &str) -> Option<Vec<usize>> {
 }
 
 /// Operators of stages that are counted in layers of the framework: the graph's own repeated layers with what stands before
-/// and after them where these are as many, else layers as even shares of the operators. The loss stays with the last.
+/// and after them, or the modules of its residual blocks, whichever are as many; else layers as even shares of the
+/// operators. The loss stays with the last.
 fn ranges(graph: &ModelGraph, counts: &[usize]) -> Option<Vec<Range<usize>>> {
     let total: usize = counts.iter().sum();
-    let starts = layer_starts(graph);
+    let starts = [layer_starts(graph), module_starts(graph)].into_iter().find(|starts| starts.len() == total);
     let operators = graph.ops().len();
     let mut ends = Vec::with_capacity(counts.len());
     let mut layers = 0;
     for count in counts {
         layers += count;
-        ends.push(if starts.len() == total {
-            starts.get(layers).copied().unwrap_or(operators)
-        } else {
-            (operators as f64 * layers as f64 / total as f64).round() as usize
+        ends.push(match &starts {
+            Some(starts) => starts.get(layers).copied().unwrap_or(operators),
+            None => (operators as f64 * layers as f64 / total as f64).round() as usize,
         });
     }
     let begins = std::iter::once(0).chain(ends.iter().copied());
@@ -103,4 +103,41 @@ fn ranges(graph: &ModelGraph, counts: &[usize]) -> Option<Vec<Range<usize>>> {
 fn layer_starts(graph: &ModelGraph) -> Vec<usize> {
     let layers: Vec<Option<u32>> = graph.ops().iter().map(|op| op.layer).collect();
     (0..layers.len()).filter(|at| *at == 0 || layers[*at] != layers[at - 1]).collect()
+}
+
+/// First operators of the modules of a residual network written as one sequence (torchgpipe's `benchmarks/models/resnet`):
+/// an operator is a module, but a block begins with one that only keeps its input, and the projection of that input is part
+/// of the module that adds it.
+fn module_starts(graph: &ModelGraph) -> Vec<usize> {
+    let ops = graph.ops();
+    let producer = |value: ValueId| graph.value(value).producer.map(OpId::index);
+    let mut projected = vec![false; ops.len()];
+    for (at, op) in ops.iter().enumerate().filter(|(_, op)| matches!(op.kind, OpKind::Add)) {
+        if let [Some(branch), Some(skip)] = [0, 1].map(|input| op.inputs.get(input).copied().and_then(producer))
+            && branch < skip
+        {
+            projected[branch + 2..=at].fill(true);
+        }
+    }
+    let begins = |at: &usize| ops[*at].layer.is_some() && (*at == 0 || ops[at - 1].layer != ops[*at].layer);
+    let modules = (0..ops.len()).filter(|at| !projected[*at]);
+    modules.flat_map(|at| std::iter::repeat_n(at, if begins(&at) { 2 } else { 1 })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_of_a_residual_network_end_with_its_blocks() {
+        let source = cutplane_zoo::source_from_argument("resnet101", None, cutplane_graph::Overrides::default());
+        let graph = cutplane_zoo::build(&source.expect("a known model")).expect("a valid model");
+        let counts = [26, 22, 33, 44, 44, 66, 66, 69];
+        let stages = ranges(&graph, &counts).expect("as many modules as torchgpipe has");
+        assert_eq!(module_starts(&graph).len(), counts.iter().sum::<usize>());
+        for stage in &stages[1..] {
+            // Torchgpipe's own balance cuts between blocks.
+            assert_ne!(graph.ops()[stage.start].layer, graph.ops()[stage.start - 1].layer, "{stage:?}");
+        }
+    }
 }

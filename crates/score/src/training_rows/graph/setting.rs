@@ -146,6 +146,9 @@ fn stack(row: &Row) -> Result<(&'static GraphStack, Library), Skip> {
         }
         SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 if compiled => ("tensorflow-xla", Library::NCCL),
         SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 if examples => ("tensorflow-examples", Library::NCCL),
+        SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 if says(&text, &["horovod"]) => {
+            ("horovod", Library::nccl(2, 3))
+        }
         SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 => ("tensorflow", Library::nccl(2, 3)),
         SoftwareFamily::Mxnet => ("mxnet", Library::NCCL),
         SoftwareFamily::Paddle => ("paddle", Library::NCCL),

@@ -7,6 +7,7 @@ use cutplane_sim::estimate::{
 };
 use cutplane_sim::kernel;
 
+use super::stack::is_test;
 use crate::parse::{self, AttentionChoice, Degrees, Products, SoftwareFamily, words::says};
 use crate::prediction::{Origin, Skip, TraceEntry};
 use crate::row::Row;
@@ -35,7 +36,7 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
         pp: degrees.pp,
         cp: degrees.cp,
         ep: degrees.ep,
-        whole_experts: !(degrees.dp * degrees.cp).is_multiple_of(degrees.ep),
+        whole_experts: whole_experts(row, &degrees),
         sequence_parallel: sequence_parallel(row, &degrees, family, &mut trace)?,
         zero: Zero {
             stage: stage(sharding.stage),
@@ -54,6 +55,13 @@ pub(in crate::training_rows) fn layout(row: &Row, device: &DeviceSpec) -> Result
     };
     let layout = trainable(row, layout, device, &mut trace);
     Ok(RowLayout { layout: scheduled(row, layout, &degrees, &mut trace), trace })
+}
+
+/// Whether experts are spread by expert parallelism alone: where nothing else divides evenly, and in recipes other than
+/// Megatron's own tests, which set `expert_tensor_parallel_size = 1` as its guide to mixtures of experts advises.
+fn whole_experts(row: &Row, degrees: &Degrees) -> bool {
+    let divides = (degrees.dp * degrees.cp).is_multiple_of(degrees.ep);
+    !divides || (degrees.ep > 1 && degrees.tp > 1 && !is_test(row))
 }
 
 /// Tokens of a sample from which attention is taken to be fused on devices that can.

@@ -6,6 +6,7 @@ mod model;
 mod stack;
 
 pub(super) use layout::layout;
+pub(super) use stack::reduces_narrow_gradients;
 
 use cutplane_sim::estimate::{EstimateError, Estimator, FoldedModel, Layout, StepEstimate};
 use cutplane_sim::kernel::{GpuModel, Standing};

@@ -1,7 +1,7 @@
 //! The software stack of a row.
 
 use cutplane_graph::DeviceSpec;
-use cutplane_sim::estimate::Stack;
+use cutplane_sim::estimate::{Stack, Trait};
 
 use crate::parse::words::says;
 use crate::parse::{self, SoftwareFamily};
@@ -19,6 +19,10 @@ pub(super) struct RowStack {
 pub(super) fn stack(row: &Row, device: &DeviceSpec, profile: &Profile) -> RowStack {
     let family = device.accelerator.as_ref().map(|facts| facts.architecture);
     let stack = profile.stack(name(row), family);
+    let mut stack = if reduces_narrow_gradients(row) { Stack { gradient_bytes: 2.0, ..stack } } else { stack };
+    if says(&row.notes.to_ascii_lowercase(), &["deepep"]) && !stack.has(Trait::ForwardsTokens) {
+        stack.traits.push(Trait::ForwardsTokens);
+    }
     let origin = if stack.source == "assumed" {
         Origin::Assumed
     } else {
@@ -55,7 +59,7 @@ fn is_fused(row: &Row) -> bool {
 }
 
 /// Megatron-Core's functional tests.
-fn is_test(row: &Row) -> bool {
+pub(super) fn is_test(row: &Row) -> bool {
     row.framework.ends_with("CI)") || row.source.contains("_ci_")
 }
 
@@ -70,4 +74,10 @@ fn overlaps(row: &Row) -> bool {
     let modern = matches!(parse::recompute(&row.recompute), Ok(Some(parse::Recompute::Selective)))
         || matches!(parse::sequence_parallel(&row.sequence_parallel), Ok(Some(parallel)) if parallel.on);
     modern || year.is_some_and(|year| year >= 2022)
+}
+
+/// Recipes of Megatron-Bridge for speed add up and exchange gradients in 16 bits (`grad_reduce_in_fp32 = False` in its
+/// `scripts/performance/configs`).
+pub(in crate::training_rows) fn reduces_narrow_gradients(row: &Row) -> bool {
+    row.framework.to_ascii_lowercase().contains("megatron-bridge")
 }

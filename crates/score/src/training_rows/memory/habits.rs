@@ -6,6 +6,7 @@ use cutplane_sim::footprint::{Keeping, Master, Recomputed};
 use super::recipe::Recipe;
 use crate::parse::{self, SoftwareFamily};
 use crate::row::Row;
+use crate::training_rows::language::reduces_narrow_gradients;
 
 const MIB: f64 = 1_048_576.0;
 /// cuBLAS's workspace for a host thread in deterministic runs (`:4096:8`), and by default on Hopper.
@@ -27,8 +28,21 @@ const FUSED_LOSS: f64 = 10.0;
 /// Bytes of a logit at the peak of the loss of Megatron-LM 1: 16-bit logits, their 32-bit form, its copy, and the exponentials.
 const COPYING_LOSS: f64 = 14.0;
 
-/// Megatron-LM before its second version copies the logits that its loss works on (`vocab_parallel_logits.clone()`).
-fn copies_logits(row: &Row) -> bool {
+/// 16-bit numbers that a GELU keeps which is written as `x * 0.5 * (1.0 + erf(x / sqrt(2.0)))`: both factors, and the argument
+/// of erf.
+const WRITTEN_GELU: f64 = 3.0;
+
+/// The reference code of BERT in PyTorch writes its GELU out in operators (until 2020 in Hugging Face's transformers and what
+/// came of it).
+fn writes_gelu_out(row: &Row, recipe: &Recipe) -> bool {
+    let encoder = row.model.to_ascii_lowercase().contains("bert");
+    let early = row.date.get(..4).and_then(|year| year.parse::<u32>().ok()).is_some_and(|year| year <= 2020);
+    encoder && early && matches!(recipe.family, SoftwareFamily::Pytorch)
+}
+
+/// Megatron-LM before its second version copies the logits that its loss works on (`vocab_parallel_logits.clone()`), and
+/// takes the softmax of scores in 32 bits unless its fused kernel is asked for.
+fn is_first_megatron(row: &Row) -> bool {
     let lower = row.framework.to_ascii_lowercase();
     let version = lower.split_once("megatron-lm v").map(|(_, version)| version);
     version.is_some_and(|version| version.starts_with("1.") || version.starts_with("0."))
@@ -38,7 +52,11 @@ fn copies_logits(row: &Row) -> bool {
 pub(super) fn habits(row: &Row, recipe: &Recipe, device: &DeviceSpec) -> Keeping {
     let keeping = Keeping { recomputed: recomputed(row), ..by_family(recipe.family, row) };
     let keeping = Keeping {
-        loss_bytes_per_logit: if copies_logits(row) { COPYING_LOSS } else { keeping.loss_bytes_per_logit },
+        loss_bytes_per_logit: if is_first_megatron(row) { COPYING_LOSS } else { keeping.loss_bytes_per_logit },
+        softmax_bytes: if is_first_megatron(row) { 4.0 } else { keeping.softmax_bytes },
+        bf16_gradient_bytes: if reduces_narrow_gradients(row) { 2.0 } else { keeping.bf16_gradient_bytes },
+        activation_values: if writes_gelu_out(row, recipe) { WRITTEN_GELU } else { keeping.activation_values },
+        token_rows: if recipe.says(&["deepep"]) { Keeping::FORWARDED_TOKENS } else { keeping.token_rows },
         ..keeping
     };
     if recipe.family != SoftwareFamily::MegatronCore {

@@ -5,6 +5,7 @@ mod model;
 use std::time::{Duration, Instant};
 
 use cutplane_plan::StopReason;
+use good_lp::solvers::highs::HighsProblem;
 
 use self::model::{Aim, Copies, Model};
 use super::beam::BeamSharder;
@@ -12,10 +13,12 @@ use super::error::{ShardError, whole_bytes};
 use super::outcome::{NO_GAP, ShardOutcome, Sharder, gap};
 use super::problem::ShardBudget;
 use super::table::{Evaluation, ShardTable};
-use crate::placement::solver::{Limits, Solved, solve};
+use crate::placement::solver::{Limits, Solved, solve_until};
 
-/// First slice of a solve that the user may interrupt.
+/// First slice of a solve that the user may interrupt: what the solver finds counts from the end of its slice on.
 const FIRST_SLICE: Duration = Duration::from_secs(10);
+/// Least time for the search for what would fit.
+const LEAST_MEMORY_TIME: Duration = Duration::from_secs(10);
 /// Time that the bound over unequal copies may take, over the limit of the search.
 const SHARE_OF_UNEQUAL: f64 = 0.5;
 
@@ -99,11 +102,12 @@ impl Run<'_> {
         self.variables = model.variables();
         let (unit, sizes) = (model.unit, model.sizes());
         let start = self.known.is_some().then_some(&model.start[..]);
-        match solved(model.problem, start, self.limits(time))? {
+        match self.solved(model.problem, start, self.limits(time))? {
+            None => Ok(()),
             // A known assignment outweighs a solver that misses it by its tolerance.
-            Solved::Infeasible if self.known.is_some() => Ok(()),
-            Solved::Infeasible => Err(self.infeasible()?),
-            Solved::Ended(values, bound) => {
+            Some(Solved::Infeasible) if self.known.is_some() => Ok(()),
+            Some(Solved::Infeasible) => Err(self.infeasible()?),
+            Some(Solved::Ended { values, bound, .. }) => {
                 // The solver's tolerance comes off.
                 self.bound = self.bound.max(bound * unit * (1.0 - 1e-7));
                 if let Some(values) = values {
@@ -112,6 +116,17 @@ impl Run<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Solves with the bridge that placement uses; `None` when the user interrupts.
+    fn solved(
+        &self,
+        problem: HighsProblem,
+        start: Option<&[f64]>,
+        limits: Limits,
+    ) -> Result<Option<Solved>, ShardError> {
+        solve_until(problem, start, limits, self.budget.interrupt)
+            .map_err(|error| ShardError::Solver(error.to_string()))
     }
 
     fn offer(&mut self, choice: Vec<usize>) {
@@ -127,10 +142,12 @@ impl Run<'_> {
         let first = vec![0; self.table.nodes.len()];
         let model = Model::new(self.table, &first, Aim::Memory, Copies::Alike, 0.0);
         let sizes = model.sizes();
-        let limits = Limits { relative_gap: 0.0, ..self.limits(self.budget.time_limit.max(FIRST_SLICE)) };
-        let smallest = match solved(model.problem, None, limits)? {
-            Solved::Ended(Some(values), _) => self.table.evaluate(&Model::chosen(&sizes, &values)).memory,
-            Solved::Ended(None, _) | Solved::Infeasible => f64::INFINITY,
+        let limits = Limits { relative_gap: 0.0, ..self.limits(self.budget.time_limit.max(LEAST_MEMORY_TIME)) };
+        let smallest = match self.solved(model.problem, None, limits)? {
+            Some(Solved::Ended { values: Some(values), .. }) => {
+                self.table.evaluate(&Model::chosen(&sizes, &values)).memory
+            }
+            _ => f64::INFINITY,
         };
         if smallest.is_finite() {
             return Ok(ShardError::Infeasible {
@@ -153,9 +170,9 @@ impl Run<'_> {
         }
         let model = Model::new(self.table, choice, Aim::Seconds, Copies::Free, seconds);
         let unit = model.unit;
-        Ok(match solved(model.problem, None, self.limits(time))? {
-            Solved::Ended(_, bound) => Some((bound * unit * (1.0 - 1e-7)).clamp(0.0, self.bound)),
-            Solved::Infeasible => None,
+        Ok(match self.solved(model.problem, None, self.limits(time))? {
+            Some(Solved::Ended { bound, .. }) => Some((bound * unit * (1.0 - 1e-7)).clamp(0.0, self.bound)),
+            Some(Solved::Infeasible) | None => None,
         })
     }
 
@@ -186,13 +203,4 @@ impl Run<'_> {
             search_seconds: self.started.elapsed().as_secs_f64(),
         })
     }
-}
-
-/// Solves with the bridge that placement uses.
-fn solved(
-    problem: good_lp::solvers::highs::HighsProblem,
-    start: Option<&[f64]>,
-    limits: Limits,
-) -> Result<Solved, ShardError> {
-    solve(problem, start, limits).map_err(|error| ShardError::Solver(error.to_string()))
 }
