@@ -57,7 +57,7 @@ impl Others {
         shared: Arc<Shared>,
         replies: Sender<Reply>,
     ) -> Result<Self, RuntimeError> {
-        let talk = processes.talk().map_err(unreachable_processes)?;
+        let talk = processes.talk().map_err(|error| unreachable_processes(&error))?;
         let (orders, orders_of_run) = channel();
         let (lost, share) = (Lost::default(), processes.share(shared.program.ranks.len()));
         let now = Instant::now();
@@ -275,15 +275,16 @@ impl Run {
                 if let (_, Err(Failure { error, .. })) = &reply {
                     failure.get_or_insert_with(|| error.to_string());
                 }
-                talk.tell(0, Word::answer(reply, origin).encode()).map_err(unreachable_processes)?;
+                talk.tell(0, Word::answer(reply, origin).encode()).map_err(|error| unreachable_processes(&error))?;
             }
             if said.elapsed() > PULSE {
                 said = Instant::now();
                 let places = self.shared().progress[mine.clone()].iter().map(|place| place.load(Ordering::Relaxed));
-                talk.tell(0, Word::Progress(places.collect()).encode()).map_err(unreachable_processes)?;
+                talk.tell(0, Word::Progress(places.collect()).encode())
+                    .map_err(|error| unreachable_processes(&error))?;
                 self.check_leader(&*processes, heard, failure.as_deref())?;
             }
-            let Some((_, bytes)) = talk.hear().map_err(unreachable_processes)? else {
+            let Some((_, bytes)) = talk.hear().map_err(|error| unreachable_processes(&error))? else {
                 if asked.is_none_or(|asked| asked.elapsed() > ATTENTION) {
                     std::thread::sleep(nap(&*talk, awaited));
                 }
@@ -294,7 +295,8 @@ impl Run {
                 Some(Word::End) => return Ok(()),
                 Some(Word::Ping) => {
                     asked = Some(heard);
-                    talk.tell(0, Word::Pong(count(origin, Instant::now())).encode()).map_err(unreachable_processes)?;
+                    talk.tell(0, Word::Pong(count(origin, Instant::now())).encode())
+                        .map_err(|error| unreachable_processes(&error))?;
                 }
                 Some(word) => {
                     if let Some(command) = word.command() {

@@ -107,7 +107,7 @@ impl Run {
             Some(processes) if processes.index() == 0 => {
                 (Some(Others::lead(processes.clone(), shared.clone(), answers)?), None)
             }
-            Some(processes) => (None, Some(processes.talk().map_err(unreachable_processes)?)),
+            Some(processes) => (None, Some(processes.talk().map_err(|error| unreachable_processes(&error))?)),
         };
         let (over, lost) = (false, None);
         let mut run = Self {
@@ -332,11 +332,11 @@ fn world(ranks: usize, options: &RunOptions) -> Result<Vec<Box<dyn Communicator>
         let ends = InProcess::world(ranks, waiting).into_iter();
         return Ok(ends.map(|end| Box::new(end) as Box<dyn Communicator>).collect());
     };
-    processes.world(ranks, waiting).map_err(unreachable_processes)
+    processes.world(ranks, waiting).map_err(|error| unreachable_processes(&error))
 }
 
 /// Before there are ranks, the leading process's first one stands for all.
-pub(super) fn unreachable_processes(error: CommError) -> RuntimeError {
+pub(super) fn unreachable_processes(error: &CommError) -> RuntimeError {
     RuntimeError::Rank { rank: 0, problem: error.to_string() }
 }
 

@@ -88,7 +88,9 @@ impl Team<'_> {
         summands.sort_unstable_by_key(|(from, _)| *from);
         let (before, after) = summands.split_at(summands.partition_point(|(from, _)| *from < self.me));
         add_in_order(mine, before.iter().map(|(_, x)| x.as_slice()), after.iter().map(|(_, x)| x.as_slice()));
-        summands.into_iter().for_each(|(_, block)| self.mpi.recycle(block));
+        for (_, block) in summands {
+            self.mpi.recycle(block);
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod note;
 mod rank;
 mod raw;
 mod tensors;
+mod world;
 
 pub use launch::MpiProcesses;
 pub use rank::Mpi;

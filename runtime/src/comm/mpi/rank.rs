@@ -12,6 +12,7 @@ use super::launch::MpiProcesses;
 use super::note::{Call, Note, Outline};
 use super::raw::{Buffer, Channel, OnTheWay};
 use super::tensors::{parts, room, tensor};
+use super::world::World;
 use crate::comm::{Arrived, CommError, CommOptions, Communicator, Payload, Pending, Processes, checks};
 use crate::memory;
 use crate::tensor::HostTensor;
@@ -27,28 +28,6 @@ const HEALTH: Duration = Duration::from_millis(50);
 /// Time for which a waiting rank leaves its core only to those who want it, beyond that of looking.
 const POLITE: Duration = Duration::from_millis(5);
 const NAP: Duration = Duration::from_micros(50);
-
-/// What the ranks of this process share.
-#[derive(Debug)]
-pub(super) struct World {
-    pub(super) processes: Arc<MpiProcesses>,
-    pub(super) channel: Channel,
-    options: CommOptions,
-    size: usize,
-    /// Ranks of a process.
-    share: usize,
-    failure: OnceLock<(Rank, String)>,
-}
-
-impl World {
-    fn process(&self, rank: Rank) -> usize {
-        rank.index() / self.share
-    }
-
-    fn local(&self, rank: Rank) -> i32 {
-        (rank.index() % self.share) as i32
-    }
-}
 
 /// A message whose tensors are on their way.
 struct Coming {
@@ -272,12 +251,15 @@ impl Mpi {
         if queue.is_empty() {
             inbox.messages.remove(&(from, number));
         }
-        let payload = coming.map(|coming| {
+        let payload: Option<Payload> = coming.map(|coming| {
             let tensors = coming.tensors.into_iter().filter_map(OnTheWay::into_buffer);
             coming.outlines.into_iter().zip(tensors).filter_map(|(outline, buffer)| tensor(outline, buffer)).collect()
         });
         // The receiver takes it on its account, as it would what another thread has allocated.
-        payload.iter().flatten().for_each(|tensor: &HostTensor| memory::release(tensor.bytes()));
+        let tensors: &[HostTensor] = payload.as_deref().unwrap_or_default();
+        for tensor in tensors {
+            memory::release(tensor.bytes());
+        }
         Ok(payload)
     }
 
@@ -333,7 +315,9 @@ impl Communicator for Mpi {
             return Err(CommError::PeerGone { rank: self.rank, peer: to, what: format!("message {message}") });
         }
         // This rank frees what it sends, so it stays on its account until it has left.
-        payload.iter().for_each(|tensor| memory::adopt(tensor.bytes()));
+        for tensor in &payload {
+            memory::adopt(tensor.bytes());
+        }
         let (tensors, buffers): (Vec<_>, Vec<_>) = payload.into_iter().map(parts).unzip();
         self.tell(to, &Note::Message { number: message, tensors })?;
         buffers.into_iter().try_for_each(|buffer| self.post(TENSORS, to, buffer))?;

@@ -111,7 +111,7 @@ impl Channel {
 
     /// Starts to send `buffer` to a process.
     pub(super) fn send(&self, to: usize, tag: i32, buffer: Buffer) -> Result<OnTheWay, String> {
-        self.start(buffer, |start, count, request| {
+        Self::start(buffer, |start, count, request| {
             // SAFETY: the stretch lies in a buffer that lives as long as the request.
             unsafe { ffi::MPI_Isend(start, count, ffi::RSMPI_UINT8_T, to as c_int, tag, self.comm, request) }
         })
@@ -119,14 +119,13 @@ impl Channel {
 
     /// Starts to receive what fills `buffer` from a process.
     pub(super) fn receive(&self, from: usize, tag: i32, buffer: Buffer) -> Result<OnTheWay, String> {
-        self.start(buffer, |start, count, request| {
+        Self::start(buffer, |start, count, request| {
             // SAFETY: the stretch lies in a buffer that lives as long as the request and that nobody else looks at.
             unsafe { ffi::MPI_Irecv(start, count, ffi::RSMPI_UINT8_T, from as c_int, tag, self.comm, request) }
         })
     }
 
     fn start(
-        &self,
         mut buffer: Buffer,
         start: impl Fn(*mut c_void, c_int, *mut ffi::MPI_Request) -> c_int,
     ) -> Result<OnTheWay, String> {

@@ -102,6 +102,13 @@ struct Inputs {
     folder: PathBuf,
 }
 
+impl Inputs {
+    fn bench<'a>(&'a self, options: &'a RunOptions) -> measure::Bench<'a> {
+        let Self { model, devices, batches, .. } = self;
+        measure::Bench { model, devices, batches, options }
+    }
+}
+
 impl Compare {
     pub(crate) fn run(&self) -> Result<()> {
         launch::together(|launched| {
@@ -118,7 +125,7 @@ impl Compare {
     fn follow(&self, inputs: &Inputs, mut briefing: Briefing, launched: Launched) -> Result<()> {
         let plans: Vec<Plan> = serde_json::from_str(&briefing.hear()?)?;
         let options = self.options(inputs, launched, &Arc::default());
-        measure::follow(&plans, &self.bench(inputs, &options), self.in_turn(inputs))
+        measure::follow(&plans, &inputs.bench(&options), self.in_turn(inputs))
     }
 
     fn compare(&self, inputs: &Inputs, mut briefing: Option<Briefing>, launched: Launched) -> Result<()> {
@@ -137,7 +144,7 @@ impl Compare {
         let interrupt = progress::interrupt_flag()?;
         // Other processes of this very run would count as strangers.
         let neighbours = launched.is_none().then(Neighbours::watch);
-        let mut measured = self.measure(inputs, &candidates, self.options(inputs, launched, &interrupt))?;
+        let mut measured = self.measure(inputs, &candidates, &self.options(inputs, launched, &interrupt))?;
         let disturbed = neighbours.and_then(pricing::disturbance);
         for plan in &mut measured {
             plan.notes.extend(disturbed.clone());
@@ -227,18 +234,13 @@ impl Compare {
         }
     }
 
-    fn bench<'a>(&self, inputs: &'a Inputs, options: &'a RunOptions) -> measure::Bench<'a> {
-        let Inputs { model, devices, batches, .. } = inputs;
-        measure::Bench { model, devices, batches, options }
-    }
-
     /// Whether plans run one after another.
     fn in_turn(&self, inputs: &Inputs) -> bool {
         inputs.places.iter().any(|place| place.card().is_some()) && self.warm_up.is_none()
     }
 
-    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], options: RunOptions) -> Result<Vec<Measured>> {
-        let bench = self.bench(inputs, &options);
+    fn measure(&self, inputs: &Inputs, candidates: &[Candidate], options: &RunOptions) -> Result<Vec<Measured>> {
+        let bench = inputs.bench(options);
         if self.in_turn(inputs) {
             return measure::measure_in_turn(candidates, &bench, self.steps);
         }
