@@ -10,13 +10,17 @@ ENV := . ./.build-env &&
 FEATURES := $(if $(shell command -v mpicc),--features cutplane-cli/mpi$(,)cutplane-runtime/mpi)
 TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
 
-.PHONY: demo demo-small experiments experiments-check test build bootstrap lint
+.PHONY: demo demo-small compare-twins experiments experiments-check test build bootstrap lint
 
 demo: build
 	$(TOOL) compare gpt-mini --devices cpu:2 --batch 16 --seq 128 --steps 3 --fresh-profile --out out/demo
 
 demo-small: build
 	$(TOOL) compare gpt-nano --devices cpu:2 --batch 8 --steps 3 --out out/demo-small
+
+# GPT, BERT, LSTM and ResNet twins under plans of every kind, predicted and measured: a dated record and its errors.
+compare-twins: build
+	tools/compare_twins.py --tool $(TOOL) --out out/compare-twins
 
 # Every experiment: predicted, recorded, judged, drawn, told in docs/experiments.md.
 experiments: build

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 
 use cutplane_graph::sharding::Collective;
-use cutplane_graph::{DeviceId, ModelGraph};
-use cutplane_plan::{Action, GroupId, Message, MessageId, Program, RankProgram, Segment, SegmentId, VerifiedPlan};
+use cutplane_graph::{DeviceId, ModelGraph, OpKind, ParamId};
+use cutplane_plan::{
+    Action, Direction, GroupId, Message, MessageId, Ownership, Program, RankProgram, Segment, SegmentId, SyncGroup,
+    VerifiedPlan,
+};
 use cutplane_units::{Bytes, Nanos};
 
 use super::SimError;
@@ -104,14 +107,24 @@ impl<'p> Pricer<'p> {
             let members: Vec<DeviceId> = group.ranks.iter().map(|rank| pricer.device(rank.index())).collect();
             let time = cost.all_reduce(group.bytes, &members, plan.devices())?;
             let uses = if time.is_zero() { Vec::new() } else { collective::ring_links(&members, plan.devices())? };
-            let half = Load { time: Nanos::new(time.get().div_ceil(2)), uses: uses.clone() };
-            pricer.groups.push([Load { time, uses }, half]);
+            // Values, unlike gradients, are copied into the buffers of the exchange and out of them.
+            let is_value = group.params.is_empty();
+            let copies = if is_value { pricer.copies(group.bytes, members.first().copied())? } else { Nanos::ZERO };
+            let half = Load { time: Nanos::new(time.get().div_ceil(2)) + copies, uses: uses.clone() };
+            pricer.groups.push([Load { time: time + copies, uses }, half]);
         }
         Ok(pricer)
     }
 
     fn device(&self, rank: usize) -> DeviceId {
         self.program.ranks[rank].device
+    }
+
+    /// Time in which a rank on a core copies a value into a buffer and out of it. An accelerator's queue for exchanges does so
+    /// beside its work.
+    fn copies(&self, bytes: Bytes, device: Option<DeviceId>) -> Result<Nanos, CostError> {
+        let device = device.map(|id| self.plan.devices().device(id)).filter(|device| !self.cost.overlaps(device));
+        device.map_or(Ok(Nanos::ZERO), |device| Ok(self.cost.load(bytes, device)? * 2))
     }
 
     fn message(&mut self, from: DeviceId, to: DeviceId, message: &Message) -> Result<MessagePrice, CostError> {
@@ -142,7 +155,10 @@ impl<'p> Pricer<'p> {
             Action::BackwardInput { segment, .. } | Action::BackwardWeight { segment, .. } => {
                 Job::Work(self.stage(rank, segment)?.backward.halved())
             }
-            Action::Release { .. } | Action::Exchange { group: None, .. } => Job::Fixed(Nanos::ZERO),
+            Action::Release { .. } => Job::Fixed(Nanos::ZERO),
+            Action::Exchange { group: None, segment, direction, .. } => {
+                Job::Fixed(self.relayout(rank, segment, direction)?)
+            }
             Action::Exchange { group: Some(group), collective, .. } => {
                 Job::AllReduce { group, half: collective != Collective::AllReduce }
             }
@@ -175,12 +191,55 @@ impl<'p> Pricer<'p> {
         self.cost.load(payload, self.plan.devices().device(rank.device))
     }
 
+    /// Elements of a parameter that a rank updates: its share where those who hold it divide the update.
+    fn updated(&self, rank: &RankProgram, param: ParamId) -> u64 {
+        let elements = |param: ParamId| self.plan.model().param(param).elements();
+        let holds =
+            |(_, group): &(usize, &SyncGroup)| group.params.contains(&param) && group.ranks.contains(&rank.rank);
+        let Some((id, group)) = self.program.groups.iter().enumerate().find(holds) else { return elements(param) };
+        match group.ownership {
+            Ownership::Everybody => elements(param),
+            Ownership::Server if group.server(GroupId(id as u32)) == rank.rank => elements(param),
+            Ownership::Server => 0,
+            Ownership::Shares => {
+                let first: u64 =
+                    group.params.iter().take_while(|other| **other != param).map(|other| elements(*other)).sum();
+                let total = group.params.iter().map(|other| elements(*other)).sum::<u64>();
+                let position = group.ranks.iter().position(|other| *other == rank.rank).unwrap_or(0);
+                let share = group.share(position, usize::try_from(total).unwrap_or(usize::MAX));
+                let end = (share.end as u64).min(first + elements(param));
+                end.saturating_sub(first.max(share.start as u64))
+            }
+        }
+    }
+
+    /// Time of a change of layout for which nothing moves: that of copies, or none where the layout stays.
+    fn relayout(&self, rank: &RankProgram, segment: SegmentId, direction: Direction) -> Result<Nanos, CostError> {
+        let (model, facts) = (self.plan.model(), self.program.segment(segment));
+        let stays = facts.ops.iter().all(|op| match (&model.op(*op).kind, direction) {
+            (OpKind::Exchange(kind), Direction::Activation) => {
+                kind.from.value == kind.to.value && kind.from_parts == kind.to_parts
+            }
+            (OpKind::Exchange(kind), Direction::Gradient) => {
+                kind.from.gradient == kind.to.gradient && kind.from_parts == kind.to_parts
+            }
+            _ => false,
+        });
+        if stays {
+            return Ok(Nanos::ZERO);
+        }
+        let (batch, precision) = (self.program.micro_batch_size, self.plan.plan().workload.precision);
+        let bytes = facts.outputs.iter().map(|value| model.value(*value).ty.bytes_in(batch, precision)).sum();
+        self.copies(bytes, Some(rank.device))
+    }
+
     fn optimizer(&self, rank: &RankProgram) -> Result<WorkTime, CostError> {
         let mine = self.program.segments.iter().filter(|segment| segment.stage == rank.stage);
         let mut params: Vec<_> = mine.flat_map(|segment| segment.params.iter().copied()).collect();
         params.sort_unstable();
         params.dedup();
-        let tensors: Vec<u64> = params.into_iter().map(|param| self.plan.model().param(param).elements()).collect();
+        let tensors = params.into_iter().map(|param| self.updated(rank, param)).filter(|elements| *elements > 0);
+        let tensors: Vec<u64> = tensors.collect();
         self.cost.optimizer(self.plan.plan().workload.optimizer, &tensors, self.plan.devices().device(rank.device))
     }
 }

@@ -89,6 +89,10 @@ pub(crate) struct Fake {
     pub(crate) wire: bool,
     pub(crate) all_reduce: u64,
     pub(crate) optimizer: u64,
+    /// Of the optimizer, for each element that is updated.
+    pub(crate) update: u64,
+    /// Of a copy, for each byte.
+    pub(crate) copy: u64,
     /// Slowdown of compute for each further busy device of a host.
     pub(crate) contention: f64,
 }
@@ -105,6 +109,8 @@ impl Default for Fake {
             wire: false,
             all_reduce: 0,
             optimizer: 0,
+            update: 0,
+            copy: 0,
             contention: 0.0,
         }
     }
@@ -143,11 +149,12 @@ impl CostModel for Fake {
     fn all_reduce(&self, _: Bytes, _: &[DeviceId], _: &DeviceGraph) -> Result<Nanos, CostError> {
         Ok(Nanos::new(self.all_reduce))
     }
-    fn optimizer(&self, _: Optimizer, _: &[u64], _: &Device) -> Result<WorkTime, CostError> {
-        Ok(WorkTime { compute: Nanos::ZERO, memory: Nanos::new(self.optimizer) })
+    fn optimizer(&self, _: Optimizer, tensors: &[u64], _: &Device) -> Result<WorkTime, CostError> {
+        let updates = self.update * tensors.iter().sum::<u64>();
+        Ok(WorkTime { compute: Nanos::ZERO, memory: Nanos::new(self.optimizer + updates) })
     }
-    fn load(&self, _: Bytes, _: &Device) -> Result<Nanos, CostError> {
-        Ok(Nanos::ZERO)
+    fn load(&self, payload: Bytes, _: &Device) -> Result<Nanos, CostError> {
+        Ok(Nanos::new(self.copy * payload.get()))
     }
     fn contention(&self, _: &Device, busy: usize) -> Contention {
         Contention { compute: 1.0 + self.contention * (busy as f64 - 1.0), memory: 1.0 }

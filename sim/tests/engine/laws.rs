@@ -51,8 +51,17 @@ fn simulate(case: &Case) -> (Program, Timeline) {
     let forward = case.forward.clone();
     let op = move |op: usize, pass, _: &str| forward[op] * if pass == Pass::Forward { 1 } else { 2 };
     let [send, recv, latency, all_reduce, optimizer] = case.fixed;
-    let cost =
-        Fake { op: Box::new(op), send, recv, latency, wire: true, all_reduce, optimizer, contention: case.contention };
+    let cost = Fake {
+        op: Box::new(op),
+        send,
+        recv,
+        latency,
+        wire: true,
+        all_reduce,
+        optimizer,
+        contention: case.contention,
+        ..Fake::default()
+    };
     run_batch(&cluster(kind, &hosts), case.stages, case.micro_batches, case.batch, case.schedule, &cost)
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod closed_forms;
+mod executions;
 mod fake;
 mod laws;
 mod step_goldens;
