@@ -123,15 +123,15 @@ fn coordinated(
     while let Some(first) = waiting.first() {
         let now = (free.max(first.at) / cycle).ceil() * cycle;
         let (mut bytes, mut taken) = (0.0, 0);
-        for ready in waiting.iter().take_while(|ready| ready.at <= now) {
+        for ready in waiting {
             let more = (ready.elements * element) as f64;
-            if taken > 0 && bytes + more > most {
+            // The first one is there, whatever rounding says.
+            if taken > 0 && (ready.at > now || bytes + more > most) {
                 break;
             }
             (bytes, taken) = (bytes + more, taken + 1);
         }
-        // Rounding may leave the first one out.
-        waiting = &waiting[taken.max(1)..];
+        waiting = &waiting[taken..];
         let taking = seconds(bytes);
         (free, serial) = (now + taking, serial + taking);
     }

@@ -116,6 +116,28 @@ fn throughput_follows_devices_precision_and_batch() {
 }
 
 #[test]
+fn horovod_hides_its_exchange_to_512_devices() {
+    // Sergeev and Del Balso 2018: 90 % of proportional scaling for ResNet-101, 68 % for VGG-16.
+    let efficiency = |model: &'static str| {
+        let of = |gpus: &'static str, in_node: &'static str, global: &'static str| {
+            predicted(&[
+                ("model", model),
+                ("hardware", "P100-SXM2-16GB"),
+                ("interconnect", "PCIe3; 25 Gb/s RoCE"),
+                ("framework", "TensorFlow 1.x, Horovod"),
+                ("gpus", gpus),
+                ("gpus_per_node", in_node),
+                ("micro_batch", "64"),
+                ("global_batch", global),
+            ])
+        };
+        of("512", "4", "32768") / of("1", "1", "64") / 512.0
+    };
+    let (deep, wide) = (efficiency("ResNet-101"), efficiency("VGG-16"));
+    assert!((0.81..0.99).contains(&deep) && (0.61..0.75).contains(&wide), "{deep} {wide}");
+}
+
+#[test]
 fn times_of_passes_add_up() {
     let time = |name: &'static str| {
         predicted(&[("metric_name", name), ("metric_unit", "ms"), ("framework", "Torch7 + cuDNN")])

@@ -42,7 +42,8 @@ fn hold(name: &str, median: f64, tail: f64, wrong: f64) {
 #[test]
 fn megatron_ci_is_within_two_per_cent_and_never_called_wrong() {
     hold("megatron_ci_golden.csv", 0.02, 0.06, 0.0);
-    hold("megatron_ci_golden_tiny.csv", 0.02, 0.08, 0.005);
+    hold("megatron_ci_golden_tiny.csv", 0.02, 0.07, 0.0);
+    hold("amp_t4_3d.csv", 1.0, 1.0, 0.0);
 }
 
 #[test]
@@ -60,6 +61,8 @@ fn steps_that_were_timed_are_called_to_fit() {
         "megatron_sc21_zero3_comparison.csv",
         "llm_foundry_mpt.csv",
         "nemo_docs_h100_2024.csv",
+        "nemo_megatron_bridge.csv",
+        "megatron_moe_modelzoo.csv",
         "tensorflow_official_2017.csv",
         "cnn_benchmarks_jcjohnson.csv",
     ] {

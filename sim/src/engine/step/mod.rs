@@ -52,6 +52,7 @@ mod fold;
 mod noise;
 mod program;
 mod schedule;
+mod served;
 mod sweep;
 mod timeline;
 
@@ -59,6 +60,7 @@ pub use error::StepError;
 pub use noise::{Noise, Spread, draws};
 pub use program::{Activity, ChunkWork, DeviceWork, Gradients, HopTime, Pass, Piece, StepProgram};
 pub use schedule::{PassKind, PipelineSchedule};
+pub use served::{ServedRun, ServedWorkers, served};
 pub use timeline::{Closing, Detail, StepSpan, StepTimeline};
 
 /// Simulates one step.

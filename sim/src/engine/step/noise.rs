@@ -31,7 +31,7 @@ impl Noise {
     /// No noise at all.
     pub const NONE: Self = Self { jitter: 0.0, straggler_share: 0.0, straggler_slowdown: 1.0, seed: 0 };
 
-    fn check(&self) -> Result<(), StepError> {
+    pub(super) fn check(&self) -> Result<(), StepError> {
         let refuse = |field, value: f64, remedy| Err(StepError { field, problem: value.to_string(), remedy });
         if !(0.0..=3.0).contains(&self.jitter) {
             return refuse("jitter", self.jitter, "write a standard deviation between 0 and 3");
@@ -123,14 +123,35 @@ impl Clock for Noisy {
     const REPEATS: bool = false;
 
     fn pass(&mut self, device: usize, alone: u64) -> u64 {
-        if self.jitter == 0.0 {
-            return (alone as f64 * self.slowdown[device]).ceil() as u64;
-        }
         // The largest of g equal variables has the distribution function F^g.
-        let largest = quantile(self.random.uniform().powf(self.in_step));
-        let factor = (self.jitter * largest - self.jitter * self.jitter / 2.0).exp();
-        (alone as f64 * self.slowdown[device] * factor).ceil() as u64
+        let largest = multiple(self.jitter, self.random.uniform().powf(self.in_step));
+        (alone as f64 * self.slowdown[device] * largest).ceil() as u64
     }
+}
+
+/// The steps of one worker by itself: a straggler is one for good.
+pub(super) struct WorkerClock {
+    random: Random,
+    jitter: f64,
+    slowdown: f64,
+}
+
+impl WorkerClock {
+    pub(super) fn new(noise: &Noise, worker: u64) -> Self {
+        let mut random = Random::new(noise.seed, 0, worker);
+        let slowdown = if random.uniform() < noise.straggler_share { noise.straggler_slowdown } else { 1.0 };
+        Self { random, jitter: noise.jitter, slowdown }
+    }
+
+    /// Time of the next step, which takes `alone` ns undisturbed.
+    pub(super) fn step(&mut self, alone: u64) -> u64 {
+        (alone as f64 * self.slowdown * multiple(self.jitter, self.random.uniform())).ceil() as u64
+    }
+}
+
+/// The log-normal multiple of mean 1 at a point of its distribution.
+fn multiple(jitter: f64, probability: f64) -> f64 {
+    if jitter == 0.0 { 1.0 } else { (jitter * quantile(probability) - jitter * jitter / 2.0).exp() }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
