@@ -1,10 +1,10 @@
 //! Cases of the operators that only some families have, at the ends of their grids: a curve has two or three extents an axis.
 
 use cutplane_graph::{
-    ActivationKind, AdditiveAttention, Arithmetic, Attention, AttentionInput, BatchNorm, Binary, Cell, Combine, Concat,
-    Convolution, Dispatch, Dropout, Dtype, ExpertLinear, Gate, Gather, GroupNorm, MatMul, MeanSquaredError, ModelError,
-    OpKind, Pool, PoolKind, Recurrent, Reduce, Reduction, Reshape, RmsNorm, Router, Routing, ScaleShift, Softmax,
-    TensorType, Transpose, Window,
+    ActivationKind, AdditiveAttention, Attention, AttentionInput, BatchNorm, Cell, Combine, Concat, Convolution,
+    Dispatch, Dropout, Dtype, ExpertLinear, Gate, Gather, GroupNorm, MatMul, MeanSquaredError, ModelError, OpKind,
+    Pool, PoolKind, Recurrent, Reduce, Reduction, Reshape, RmsNorm, Router, Routing, ScaleShift, Softmax, TensorType,
+    Transpose, Window,
 };
 
 use super::cases::{Case, Grids, TOKENS, product};
@@ -37,7 +37,6 @@ fn activations(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
 
 fn elementwise(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
     let kinds = [
-        OpKind::Binary(Binary { function: Arithmetic::Multiply }),
         OpKind::ScaleShift(ScaleShift { scale: 0.5, shift: 0.0 }),
         OpKind::Gate(Gate { function: ActivationKind::Silu, packed: false }),
         OpKind::Dropout(Dropout { probability: 0.1 }),
@@ -82,11 +81,11 @@ fn by_rows(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
 }
 
 fn channel_norms(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
-    for (side, channels) in product(&grids.sides, &grids.channels) {
+    for (side, channels) in product(grids.sides, &grids.channels) {
         let dims = [channels, side, side];
-        cases.push(Case::new(OpKind::BatchNorm(BatchNorm { channels, eps: 1e-5 }), grids.batches[0], &dims)?);
+        cases.push(Case::new(OpKind::BatchNorm(BatchNorm { channels, eps: 1e-5 }), grids.pictures, &dims)?);
         let group = GroupNorm { groups: 2, channels, eps: 1e-5, affine: true };
-        cases.push(Case::new(OpKind::GroupNorm(group), grids.batches[0], &dims)?);
+        cases.push(Case::new(OpKind::GroupNorm(group), grids.pictures, &dims)?);
     }
     Ok(())
 }
@@ -113,7 +112,7 @@ fn attention(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
 
 fn recurrent(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
     let cells = [(Cell::RnnTanh, false), (Cell::Gru, false), (Cell::Lstm, false), (Cell::Lstm, true)];
-    for ((cell, projected), (samples, steps)) in product(&cells, &product(&grids.batches, &grids.steps)) {
+    for ((cell, projected), (samples, steps)) in product(&cells, &product(grids.sequences, &grids.steps)) {
         for (inputs, hidden) in product(&grids.units, &grids.units) {
             let projection = projected.then_some(hidden / 2);
             let kind = Recurrent { projection, ..Recurrent::new(cell, inputs, hidden) };
@@ -125,9 +124,9 @@ fn recurrent(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
 
 /// Windows of one and of nine taps that keep the extents.
 fn convolution(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
-    let batch = grids.batches[0];
-    let channels = product(&grids.channels, &grids.channels);
-    for (side, (inputs, outputs)) in product(&grids.sides, &channels) {
+    let batch = grids.pictures;
+    let channels = product(grids.channels_in, &grids.channels);
+    for (side, (inputs, outputs)) in product(grids.sides, &channels) {
         for kernel in [1, 3] {
             let square = Window::square(kernel, 1, kernel / 2);
             let plain = Convolution::new(inputs, outputs, square.clone(), false);
@@ -139,7 +138,7 @@ fn convolution(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
             cases.push(Case::new(OpKind::Convolution(line), batch, &[inputs, side * side])?);
         }
     }
-    for ((side, channels), kernel) in product(&product(&grids.sides, &grids.channels[..1]), &[2, 3]) {
+    for ((side, channels), kernel) in product(&product(grids.sides, &grids.channels[..1]), &[2, 3]) {
         for function in [PoolKind::Max, PoolKind::Average] {
             let window = Window::square(kernel, 1, kernel - 2);
             // With two taps an axis the output is one shorter, so the input is one longer.
