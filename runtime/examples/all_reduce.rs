@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo build -p cutplane-runtime --features mpi --example all_reduce
-//! mpirun -np 2 target/debug/examples/all_reduce > all-reduce.csv
+//! mpirun --bind-to none -np 2 target/debug/examples/all_reduce > all-reduce.csv
 //! ```
 //!
 //! GB/s are bytes of the buffer of a rank by time; that of memory is the bytes of a buffer that one core copies by time.
