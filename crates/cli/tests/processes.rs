@@ -135,7 +135,7 @@ fn a_process_that_is_killed_or_stopped_ends_the_run_and_is_named() {
         println!("signal {signal} to rank {victim}: {line}");
         // The lost rank, its process, and who waited for it, at which instruction.
         // Between steps that is none but the barrier from which the next one starts.
-        let waiting = [format!("rank {}: instruction i", 1 - victim), format!("rank {} waited", 1 - victim)];
+        let waiting = [format!("rank {}: instruction i", 1 - victim), format!("rank {0}: rank {0} ", 1 - victim)];
         let for_whom = [format!("needs rank {victim} for"), format!("from rank {victim}")];
         assert!(line.contains(&format!("rank {victim}: ")) && line.contains("process "), "{line}");
         assert!(
