@@ -5,9 +5,8 @@
 //! messages, because a sum that is taken in rank order has the same bits under any number of processes, which
 //! `MPI_Allreduce` does not promise. Blocks of 256 KiB keep what is summed in the cache.
 //!
-//! Two settings of Open MPI that its defaults get wrong for many cores of one host are set where the environment does not
-//! say otherwise: messages are copied through shared memory, in fragments large enough that a rank that computes need not
-//! help them along.
+//! One setting of Open MPI that its default gets wrong for many cores of one host is set where the environment does not say
+//! otherwise: messages are copied through shared memory, not out of the other process by the kernel.
 
 mod collective;
 mod launch;
