@@ -1,6 +1,6 @@
 //! Growth curves of the search of layouts: the acceptance cases, devices, layers, devices of two classes.
 
-#[path = "../../sim/tests/planner_layouts/setting.rs"]
+#[path = "../../sim/tests/planner/layouts/setting.rs"]
 mod setting;
 
 use std::hint::black_box;

@@ -166,7 +166,7 @@ impl Proof<'_, '_> {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/planner_support/mod.rs"]
+#[path = "../../../tests/planner/support/mod.rs"]
 mod planner_support;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use cutplane_sim::planner::layouts::{LayoutBudget, LayoutError, LayoutProblem, O
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::setting::Setting;
+use super::setting::Setting;
 
 const MIB: u64 = 1 << 20;
 

@@ -8,7 +8,7 @@ use cutplane_plan::StopReason;
 use cutplane_sim::planner::layouts::mixed::{MixedProblem, MixedShape, search, violations};
 use cutplane_sim::planner::layouts::{LayoutBudget, LayoutError, Objective};
 
-use crate::setting::{Class, Setting};
+use super::setting::{Class, Setting};
 
 fn small(memory_mib: u64) -> Setting {
     small_on("v100-16gb:2", memory_mib)

@@ -9,7 +9,7 @@ use cutplane_sim::planner::layouts::{
     LayoutBudget, LayoutError, LayoutProblem, Objective, Pins, pareto, search, sensitivities,
 };
 
-use crate::setting::Setting;
+use super::setting::Setting;
 
 fn gpt2_xl(cluster: &str) -> Setting {
     Setting::new("gpt2-xl", 1024, Overrides::default(), cluster, 64)

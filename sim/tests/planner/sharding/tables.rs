@@ -7,7 +7,7 @@ use cutplane_sim::planner::sharding::{
     BeamSharder, ExhaustiveSharder, IlpSharder, ShardBudget, ShardError, ShardTable, Sharder,
 };
 
-use crate::random::table;
+use super::random::table;
 
 const EXACT: ShardBudget<'_> =
     ShardBudget { time_limit: Duration::from_mins(1), relative_gap: 0.0, seed: 0, interrupt: None };

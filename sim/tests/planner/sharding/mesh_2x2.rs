@@ -8,8 +8,8 @@ use cutplane_graph::{
 };
 use cutplane_sim::planner::sharding::{Sharding, Strategy};
 
-use crate::random::Random;
-use crate::setting::{Setting, Work};
+use super::random::Random;
+use super::setting::{Setting, Work};
 
 fn perceptron(width: u64, hidden: u64) -> ModelGraph {
     let mut builder = ModelGraphBuilder::new("perceptron");

@@ -8,8 +8,8 @@ use cutplane_sim::planner::sharding::{
     Sharder,
 };
 
-use crate::random::Random;
-use crate::setting::{Setting, Work};
+use super::random::Random;
+use super::setting::{Setting, Work};
 
 /// A chain of equal blocks of two operators, folded, and with every copy a node.
 fn chain(seed: u64) -> (ShardTable, ShardTable) {

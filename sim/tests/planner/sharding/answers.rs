@@ -5,7 +5,7 @@ use cutplane_sim::network::Library;
 use cutplane_sim::planner::sharding::{IlpSharder, Mesh, ShardBudget, ShardError, best_sharding, shard};
 use cutplane_units::Bytes;
 
-use crate::setting::{Setting, Work};
+use super::setting::{Setting, Work};
 
 fn gpt2() -> Setting {
     let overrides = Overrides { layers: Some(6), ..Overrides::default() };

@@ -6,7 +6,7 @@ use cutplane_sim::planner::layouts::{LayoutBudget, LayoutError, Objective};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::setting::{Class, Setting};
+use super::setting::{Class, Setting};
 
 const MIB: u64 = 1 << 20;
 

@@ -1,14 +1,12 @@
 //! The closed form against the engine, which executes the plan event by event.
 
-mod planner_support;
-
+use crate::support::Instance;
 use cutplane_graph::{DeviceGraph, Dtype, ModelSource, Overrides};
 use cutplane_plan::{Optimizer, Schedule, lower, verify};
 use cutplane_sim::cost::Roofline;
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::engine::simulate;
 use cutplane_sim::planner::{ChainDp, Planner, Problem, SearchBudget, SearchSpace};
-use planner_support::Instance;
 
 /// Estimated over simulated step time of the best split of one configuration.
 fn ratio((model, cluster): (&str, &str), degrees: (usize, usize), micro_batches: u64, schedule: Schedule) -> f64 {

@@ -4,7 +4,7 @@ use cutplane_graph::Overrides;
 use cutplane_sim::estimate::{Estimator, Layout};
 use cutplane_sim::planner::layouts::{LayoutBudget, LayoutProblem, Pins, search};
 
-use crate::setting::Setting;
+use super::setting::Setting;
 
 const LAYERS: u64 = 9;
 

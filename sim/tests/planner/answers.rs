@@ -1,9 +1,8 @@
 //! Whole answers on problems small enough for pencil and paper, and the answers that are no plan.
 
-mod planner_support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::{AMPLE, Fake, check, cluster, equal_layers, problem, random_model};
 use cutplane_graph::{DeviceGraph, ModelGraph};
 use cutplane_plan::{Schedule, StopReason};
 use cutplane_sim::planner::{
@@ -11,7 +10,6 @@ use cutplane_sim::planner::{
     SearchProgress, SearchSpace, named_plan,
 };
 use cutplane_units::Nanos;
-use planner_support::{AMPLE, Fake, check, cluster, equal_layers, problem, random_model};
 
 /// The ladder of exact searchers.
 fn exact_searchers() -> Vec<Box<dyn Planner>> {
@@ -263,7 +261,7 @@ fn other_refusals_are_told_apart() {
     assert!(matches!(&odd, PlanError::EmptySpace { reason } if reason.contains("global batch of 3")), "{odd}");
     let half = refuse(&Problem { precision: cutplane_graph::Dtype::Bf16, ..problem(&model, &devices, 4) });
     assert!(matches!(&half, PlanError::NoDevices { precision, .. } if precision == "bf16"), "{half}");
-    let large = random_model(&mut planner_support::Random(1), 120);
+    let large = random_model(&mut crate::support::Random(1), 120);
     let many = cluster(&[("fast", AMPLE); 8]);
     let refused = Exhaustive.plan(&problem(&large, &many, 4), &Fake::equal(120, 1), &SearchBudget::default());
     assert!(matches!(refused, Err(PlanError::TooLarge { .. })));
@@ -301,7 +299,7 @@ fn a_flag_set_on_the_way_leaves_the_best_so_far() {
 #[cfg(feature = "ilp")]
 #[test]
 fn no_time_leaves_the_plan_of_the_chain_dp() {
-    let mut random = planner_support::Random(7);
+    let mut random = crate::support::Random(7);
     let model = random_model(&mut random, 20);
     let cost = Fake::random(&mut random, 20);
     let devices = cluster(&[("fast", AMPLE), ("slow", AMPLE), ("fast", AMPLE)]);
@@ -318,7 +316,7 @@ fn no_time_leaves_the_plan_of_the_chain_dp() {
 
 #[test]
 fn equal_inputs_give_equal_plans() {
-    let mut random = planner_support::Random(11);
+    let mut random = crate::support::Random(11);
     let model = random_model(&mut random, 16);
     let cost = Fake::random(&mut random, 16);
     let devices = cluster(&[("fast", AMPLE), ("slow", AMPLE), ("fast", AMPLE), ("slow", AMPLE)]);

@@ -5,8 +5,8 @@ use cutplane_sim::planner::sharding::{
     Account, BeamSharder, ExhaustiveSharder, IlpSharder, ShardBudget, ShardModel, ShardTable, Sharder,
 };
 
-use crate::random::Random;
-use crate::setting::{Setting, Work};
+use super::random::Random;
+use super::setting::{Setting, Work};
 
 /// A few operators in a row, now and then with a sum over an earlier value.
 fn graph(random: &mut Random, operators: usize) -> ModelGraph {

@@ -6,7 +6,7 @@ use cutplane_sim::estimate::ZeroStage;
 use cutplane_sim::planner::sharding::{ShardError, Sharding, Strategy};
 use cutplane_units::Bytes;
 
-use crate::setting::{Setting, Work};
+use super::setting::{Setting, Work};
 
 /// Splits of the operator whose name ends like this in the first block.
 fn splits(sharding: &Sharding, operator: &str) -> [Option<Split>; 2] {

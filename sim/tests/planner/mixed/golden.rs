@@ -4,7 +4,7 @@ use cutplane_graph::Overrides;
 use cutplane_sim::planner::layouts::LayoutBudget;
 use cutplane_sim::planner::layouts::mixed::{MixedShape, search, violations};
 
-use crate::setting::{Class, Setting};
+use super::setting::{Class, Setting};
 
 /// Twelve equal layers so wide that embedding, head and messages hardly count; a fast device and one of half its speed.
 fn halves(batch: u64) -> Setting {

@@ -4,7 +4,7 @@ use cutplane_graph::Overrides;
 use cutplane_plan::StopReason;
 use cutplane_sim::planner::layouts::{LayoutBudget, LayoutOutcome, label, search, split_label};
 
-use crate::setting::Setting;
+use super::setting::Setting;
 
 /// Plans and prints what was found; the time is for people to read.
 fn planned(model: &str, sequence: u64, cluster: &str, batch: u64) -> LayoutOutcome {

@@ -1,13 +1,10 @@
 //! The ladder on random problems: the ILP equals exhaustive search, and no rung is worse than the one below it.
-#![cfg(feature = "ilp")]
 
-mod planner_support;
-
+use crate::support::{Instance, check};
 use cutplane_plan::StopReason;
 use cutplane_sim::planner::{
     ChainDp, EvenSplit, Exhaustive, Greedy, Ilp, PlanError, PlanOutcome, Planner, SearchBudget,
 };
-use planner_support::{Instance, check};
 
 fn exact() -> SearchBudget<'static> {
     SearchBudget { relative_gap: 0.0, ..SearchBudget::default() }

@@ -1,5 +1,4 @@
 //! GPT-2 small on simulated A100s: planned to a proven gap of 0.1%. How fast, the bench `planner` says.
-#![cfg(feature = "ilp")]
 
 use cutplane_graph::{DeviceGraph, Dtype, ModelSource, Overrides};
 use cutplane_plan::{Optimizer, StopReason, lower, verify};
