@@ -40,14 +40,95 @@ impl Hops {
     }
 }
 
-/// All-reduce of `payload` bytes on each device of `group`: the cheaper of [`ring`] and, where every host holds equally
-/// many of the devices, [`hierarchical`]. One device has nothing to do.
+/// All-reduces of a group of devices, its routes looked up once: the cheaper of [`ring`] and, where every host holds equally
+/// many of the devices, [`hierarchical`].
+#[derive(Clone, Debug)]
+pub struct AllReduce {
+    flat: Option<Rings>,
+    layered: Option<Layers>,
+}
+
+impl AllReduce {
+    /// Finds the routes of a group.
+    ///
+    /// # Errors
+    /// [`CostError::NoRoute`].
+    pub fn new(group: &[DeviceId], devices: &DeviceGraph) -> Result<Self, CostError> {
+        let hosts: Vec<Vec<DeviceId>> = by_host(group, devices).into_values().collect();
+        Ok(Self { flat: Rings::flat(&hosts, devices)?, layered: Layers::new(&hosts, devices)? })
+    }
+
+    /// Time with `payload` bytes on each device; one device has nothing to do.
+    pub fn time(&self, payload: Bytes) -> Nanos {
+        let flat = time(self.flat.as_ref(), payload, Rings::seconds).unwrap_or_default();
+        time(self.layered.as_ref(), payload, Layers::seconds).map_or(flat, |layered| layered.min(flat))
+    }
+}
+
+/// The time of a way to reduce; `None` without a way, or without a payload.
+fn time<W>(way: Option<&W>, payload: Bytes, seconds: fn(&W, f64) -> f64) -> Option<Nanos> {
+    let way = way.filter(|_| !payload.is_zero())?;
+    Some(Nanos::from_secs_f64(seconds(way, payload.as_f64())))
+}
+
+/// Rings of equally many devices that run at the same time.
+#[derive(Clone, Copy, Debug)]
+struct Rings {
+    hops: Hops,
+    ranks: usize,
+}
+
+impl Rings {
+    /// One ring over all devices, host by host; `None` for a single device.
+    fn flat(hosts: &[Vec<DeviceId>], devices: &DeviceGraph) -> Result<Option<Self>, CostError> {
+        let order = hosts.concat();
+        if order.len() < 2 {
+            return Ok(None);
+        }
+        Ok(Some(Self { hops: Hops::of(&neighbours(&order), devices)?, ranks: order.len() }))
+    }
+
+    fn seconds(&self, bytes: f64) -> f64 {
+        self.hops.ring_seconds(bytes, self.ranks)
+    }
+}
+
+/// Rings inside each host, and across them.
+#[derive(Clone, Copy, Debug)]
+struct Layers {
+    inner: Rings,
+    outer: Rings,
+}
+
+impl Layers {
+    /// `None` when the devices sit on one host, or hosts hold unequal numbers of them, or one each.
+    fn new(hosts: &[Vec<DeviceId>], devices: &DeviceGraph) -> Result<Option<Self>, CostError> {
+        let each = hosts.first().map_or(0, Vec::len);
+        if hosts.len() < 2 || each < 2 || hosts.iter().any(|host| host.len() != each) {
+            return Ok(None);
+        }
+        let inside: Vec<_> = hosts.iter().flat_map(|host| neighbours(host)).collect();
+        let across: Vec<_> =
+            (0..each).flat_map(|index| neighbours(&hosts.iter().map(|host| host[index]).collect::<Vec<_>>())).collect();
+        let inner = Rings { hops: Hops::of(&inside, devices)?, ranks: each };
+        let outer = Rings { hops: Hops::of(&across, devices)?, ranks: hosts.len() };
+        Ok(Some(Self { inner, outer }))
+    }
+
+    fn seconds(&self, bytes: f64) -> f64 {
+        self.inner.seconds(bytes) + self.outer.seconds(bytes / self.inner.ranks as f64)
+    }
+}
+
+/// All-reduce of `payload` bytes on each device of `group`: see [`AllReduce`].
 ///
 /// # Errors
 /// [`CostError::NoRoute`].
 pub fn all_reduce(payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Nanos, CostError> {
-    let flat = ring(payload, group, devices)?;
-    Ok(hierarchical(payload, group, devices)?.map_or(flat, |layered| layered.min(flat)))
+    if payload.is_zero() {
+        return Ok(Nanos::ZERO);
+    }
+    Ok(AllReduce::new(group, devices)?.time(payload))
 }
 
 /// Ring all-reduce (Patarasu and Yuan 2009): `2 (p - 1) a + 2 (p - 1) / p n / B`, with `a` the largest latency and `B` the
@@ -57,12 +138,8 @@ pub fn all_reduce(payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> 
 /// # Errors
 /// [`CostError::NoRoute`].
 pub fn ring(payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Nanos, CostError> {
-    let order: Vec<DeviceId> = by_host(group, devices).into_values().flatten().collect();
-    if order.len() < 2 || payload.is_zero() {
-        return Ok(Nanos::ZERO);
-    }
-    let hops = Hops::of(&neighbours(&order), devices)?;
-    Ok(Nanos::from_secs_f64(hops.ring_seconds(payload.as_f64(), order.len())))
+    let hosts: Vec<Vec<DeviceId>> = by_host(group, devices).into_values().collect();
+    Ok(time(Rings::flat(&hosts, devices)?.as_ref(), payload, Rings::seconds).unwrap_or_default())
 }
 
 /// Hierarchical all-reduce over `h` hosts with `g` devices each: reduce-scatter inside each host, one ring over the hosts
@@ -73,16 +150,7 @@ pub fn ring(payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result
 /// [`CostError::NoRoute`].
 pub fn hierarchical(payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Option<Nanos>, CostError> {
     let hosts: Vec<Vec<DeviceId>> = by_host(group, devices).into_values().collect();
-    let each = hosts.first().map_or(0, Vec::len);
-    if hosts.len() < 2 || each < 2 || hosts.iter().any(|host| host.len() != each) || payload.is_zero() {
-        return Ok(None);
-    }
-    let inside: Vec<_> = hosts.iter().flat_map(|host| neighbours(host)).collect();
-    let across: Vec<_> =
-        (0..each).flat_map(|index| neighbours(&hosts.iter().map(|host| host[index]).collect::<Vec<_>>())).collect();
-    let inner = Hops::of(&inside, devices)?.ring_seconds(payload.as_f64(), each);
-    let outer = Hops::of(&across, devices)?.ring_seconds(payload.as_f64() / each as f64, hosts.len());
-    Ok(Some(Nanos::from_secs_f64(inner + outer)))
+    Ok(time(Layers::new(&hosts, devices)?.as_ref(), payload, Layers::seconds))
 }
 
 /// The links that a ring through `group` crosses and how often; it visits one host after the other, as [`ring`] does.

@@ -66,6 +66,9 @@ pub struct Contention {
     pub memory: f64,
 }
 
+/// The time of an all-reduce of some group by its payload.
+pub type AllReduces<'c> = Box<dyn Fn(Bytes) -> Result<Nanos, CostError> + 'c>;
+
 /// Prices for the work of a plan. One question a method; work that cannot be priced is an error, never a guess.
 pub trait CostModel: Sync {
     /// Name for tables: `roofline`, `profiled`.
@@ -116,6 +119,14 @@ pub trait CostModel: Sync {
     /// # Errors
     /// As [`CostModel::op`].
     fn all_reduce(&self, payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Nanos, CostError>;
+
+    /// The all-reduces of one group, for many payloads: what the group alone decides is looked up once.
+    ///
+    /// # Errors
+    /// As [`CostModel::op`].
+    fn all_reduces<'c>(&'c self, group: Vec<DeviceId>, devices: &'c DeviceGraph) -> Result<AllReduces<'c>, CostError> {
+        Ok(Box::new(move |payload| self.all_reduce(payload, &group, devices)))
+    }
 
     /// An optimizer step over tensors of the given numbers of elements.
     ///

@@ -4,7 +4,7 @@ use cutplane_graph::{Device, DeviceGraph, DeviceId, DeviceKind, Dtype, ModelGrap
 use cutplane_plan::Optimizer;
 use cutplane_units::{Bytes, Nanos};
 
-use super::{Contention, CostError, CostModel, WorkTime, collective};
+use super::{AllReduces, Contention, CostError, CostModel, WorkTime, collective};
 
 /// The roofline model (Williams, Waterman and Patterson 2009): an operator takes the longer of its arithmetic at the
 /// achievable peak and its traffic at the achievable bandwidth, and each kernel costs a launch.
@@ -86,6 +86,11 @@ impl CostModel for Roofline {
 
     fn all_reduce(&self, payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Nanos, CostError> {
         collective::all_reduce(payload, group, devices)
+    }
+
+    fn all_reduces<'c>(&'c self, group: Vec<DeviceId>, devices: &'c DeviceGraph) -> Result<AllReduces<'c>, CostError> {
+        let all_reduce = collective::AllReduce::new(&group, devices)?;
+        Ok(Box::new(move |payload| Ok(all_reduce.time(payload))))
     }
 
     /// Reads parameter, gradient and state; writes parameter and state: for AdamW 7 numbers of 4 bytes a parameter. One

@@ -132,11 +132,6 @@ impl<'a> Fleet<'a> {
         self.sample(class).spec.memory()
     }
 
-    /// The whole cluster.
-    pub(super) fn graph(&self) -> &'a DeviceGraph {
-        self.graph
-    }
-
     /// Devices of one host that work at the same time, at most: what [`crate::cost::CostModel::contention`] is asked for.
     pub(super) fn busy(&self, class: usize, configuration: &Configuration) -> usize {
         self.classes[class].host_size.min(configuration.concurrency())

@@ -36,6 +36,7 @@ mod problem;
 mod search;
 pub mod sharding;
 mod split;
+mod sums;
 mod tables;
 mod window;
 mod windows;

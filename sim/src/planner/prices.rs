@@ -1,7 +1,7 @@
 //! Prices of a problem, computed once and shared by all configurations that need them.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
 
@@ -14,6 +14,7 @@ use super::error::PlanError;
 use super::estimate::{BlockPin, StepCosts, Wire};
 use super::fleet::{Fleet, GroupKey, Lane, LaneKey};
 use super::problem::{LayerPin, Problem};
+use super::sums::Sums;
 use super::tables::{Crossing, Holdings, IntervalWork, Table, Traffic, holdings_table, in_flight_table, work_table};
 use crate::cost::memory::IntervalMemory;
 use crate::cost::stage::OpPrices;
@@ -61,7 +62,7 @@ pub(super) struct Prices<'a> {
     room: Cache<(u64, usize), Table<u64>>,
     holdings: Cache<(), Table<Holdings>>,
     optimizer: Cache<usize, Table<WorkTime>>,
-    all_reduce: RefCell<HashMap<GroupKey, BTreeMap<Bytes, Nanos>>>,
+    sums: Sums<'a>,
     tail: Cache<(usize, usize, Keys), Table<u64>>,
     wires: Cache<(u64, LaneKey, bool), Vec<Wire>>,
 }
@@ -90,7 +91,7 @@ impl<'a> Prices<'a> {
             room: Cache::default(),
             holdings: Cache::default(),
             optimizer: Cache::default(),
-            all_reduce: RefCell::default(),
+            sums: Sums::new(cost, problem.devices),
             tail: Cache::default(),
             wires: Cache::default(),
         })
@@ -186,24 +187,6 @@ impl<'a> Prices<'a> {
         })
     }
 
-    /// The slowest of the groups; groups of one device have nothing to sum.
-    fn all_reduce(&self, bytes: Bytes, groups: &[Vec<DeviceId>], keys: &[GroupKey]) -> Result<u64, PlanError> {
-        let mut slowest = 0;
-        for (group, key) in groups.iter().zip(keys) {
-            if group.len() < 2 || bytes.is_zero() {
-                continue;
-            }
-            let known = self.all_reduce.borrow().get(key).and_then(|sizes| sizes.get(&bytes).copied());
-            let time = match known {
-                Some(time) => time,
-                None => self.cost.all_reduce(bytes, group, self.fleet.graph())?,
-            };
-            self.all_reduce.borrow_mut().entry(key.clone()).or_default().insert(bytes, time);
-            slowest = slowest.max(time.get());
-        }
-        Ok(slowest)
-    }
-
     /// With one class, tied parameters are shared with the first or last stage; with several, with any other group.
     fn groups(&self, configuration: &Configuration, position: usize, class: usize) -> Groups {
         let own = self.fleet.groups_at(class, configuration, position);
@@ -236,13 +219,16 @@ impl<'a> Prices<'a> {
         cached(&self.tail, (class, busy, keys.clone()), || {
             let (holdings, optimizer) = (self.holdings()?, self.optimizer(class)?);
             let contention = self.contention(class, busy);
+            let own = self.sums.of((&groups.own, &keys[0]))?;
+            let with_earlier = self.sums.of((&groups.with_earlier, &keys[1]))?;
+            let with_later = self.sums.of((&groups.with_later, &keys[2]))?;
             Table::try_build(self.blocks.len(), 0, |first, end| {
                 let held = holdings.get(first, end);
                 let work = IntervalWork { work: optimizer.get(first, end), fixed: Nanos::ZERO };
                 Ok(work.time(contention)
-                    + self.all_reduce(held.own, &groups.own, &keys[0])?
-                    + self.all_reduce(held.with_earlier, &groups.with_earlier, &keys[1])?
-                    + self.all_reduce(held.with_later, &groups.with_later, &keys[2])?)
+                    + own.nanos(held.own)?
+                    + with_earlier.nanos(held.with_earlier)?
+                    + with_later.nanos(held.with_later)?)
             })
         })
     }
