@@ -31,7 +31,7 @@ pub(crate) struct Case {
     pub(crate) execution: Execution,
 }
 
-/// What two ranks of a tensor axis split.
+/// What the ranks of a tensor axis split: two of them, but for experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
     /// There is none.
@@ -42,11 +42,17 @@ pub(crate) enum Axis {
     Sequence,
     /// Positions, and heads of attentions.
     Context,
+    /// These, and experts, over so many ranks. Models without experts have no such plan.
+    Experts(usize),
 }
 
 impl Axis {
     fn degree(self) -> usize {
-        if self == Self::None { 1 } else { 2 }
+        match self {
+            Self::None => 1,
+            Self::Tensor | Self::Sequence | Self::Context => 2,
+            Self::Experts(ranks) => ranks,
+        }
     }
 
     fn split(self, model: &ModelGraph) -> Option<TensorSplit> {
@@ -55,6 +61,7 @@ impl Axis {
             Self::Tensor => Some(TensorSplit::tensor(model, 2, false)),
             Self::Sequence => Some(TensorSplit::tensor(model, 2, true)),
             Self::Context => Some(TensorSplit::context(model, 2)),
+            Self::Experts(ranks) => TensorSplit::experts(model, ranks as u64).ok(),
         }
     }
 }
@@ -65,7 +72,7 @@ fn cases() -> Vec<Case> {
     for (rows, replicas) in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2), (1, 8), (8, 1)] {
         for schedule in [Schedule::FillDrain, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble] {
             for micro_batches in [1, 2, 4] {
-                for tensor in [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context] {
+                for tensor in [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context, Axis::Experts(2)] {
                     for execution in executions() {
                         all.push(Case { rows, replicas, micro_batches, schedule, tensor, execution });
                     }
@@ -120,7 +127,8 @@ fn boundaries(model: &ModelGraph) -> Vec<usize> {
 fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Program>> {
     let stages = if case.schedule == Schedule::Interleaved { 2 * case.rows } else { case.rows };
     let (ops, places) = (subject.model.ops().len(), boundaries(&subject.model));
-    if places.len() < stages {
+    let tensor = case.tensor.split(&subject.model);
+    if places.len() < stages || (tensor.is_none() && case.tensor != Axis::None) {
         return None;
     }
     let first_op = |stage: usize| match stage {
@@ -129,7 +137,7 @@ fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Pro
         stage => places[(places.len() * stage / stages).max(stage - 1)],
     };
     let cut = cut("generated", stages, case.replicas, case.micro_batches, case.schedule);
-    let execution = Execution { tensor: case.tensor.split(&subject.model), ..case.execution.clone() };
+    let execution = Execution { tensor, ..case.execution.clone() };
     let (plan, devices) = plan_at(Dtype::F32, subject, cut, rule, execution, first_op);
     let verified = verify(&plan, &subject.model, &devices).unwrap_or_else(|found| panic!("{case:?}: {found:?}"));
     Some(Arc::new(lower(&verified).unwrap_or_else(|error| panic!("{case:?}: {error}"))))
@@ -164,7 +172,7 @@ pub(crate) struct Family {
 }
 
 impl Family {
-    fn new(subject: Subject, rule: Optimizer) -> Self {
+    pub(crate) fn new(subject: Subject, rule: Optimizer) -> Self {
         Self { subject, rule, single: BTreeMap::new(), processes: None }
     }
 
