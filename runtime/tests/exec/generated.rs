@@ -66,13 +66,15 @@ impl Axis {
     }
 }
 
+const AXES: [Axis; 5] = [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context, Axis::Experts(2)];
+
 /// All plans of up to eight ranks that the axes give and `verify` allows.
 fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (rows, replicas) in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2), (1, 8), (8, 1)] {
         for schedule in [Schedule::FillDrain, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble] {
             for micro_batches in [1, 2, 4] {
-                for tensor in [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context, Axis::Experts(2)] {
+                for tensor in AXES {
                     for execution in executions() {
                         all.push(Case { rows, replicas, micro_batches, schedule, tensor, execution });
                     }
@@ -237,16 +239,24 @@ fn compare(ranks: &[RankTensors], expected: &RankTensors, local: Option<&LocalGr
     }
 }
 
-/// Cases far apart in the list, until as many as asked have run.
+/// Cases far apart in the list, of one kind of axis after another, until as many as asked have run.
 fn check_some(subject: Subject, rule: Optimizer, first: usize, least: usize) -> usize {
     let (mut family, all, began) = (Family::new(subject, rule), cases(), Instant::now());
-    let spread = (0..all.len()).map(|index| &all[(first + index * 7919) % all.len()]);
-    let offs: Vec<f64> = spread.filter_map(|case| family.check(case)).take(least).collect();
-    let worst = offs.iter().copied().fold(0.0, f64::max);
-    let name = family.subject.model.name();
-    println!("{name}: {} plans, losses off by {worst:.1e}, {:.1?}", offs.len(), began.elapsed());
-    assert!(offs.len() >= least, "{name}: {} plans", offs.len());
-    offs.len()
+    let by_axis = AXES.map(|axis| all.iter().filter(|case| case.tensor == axis).collect::<Vec<_>>());
+    let spread = (0..all.len()).map(|turn| {
+        let cases = &by_axis[turn % AXES.len()];
+        cases[(first + turn * 7919) % cases.len()]
+    });
+    let ran: Vec<(&Case, f64)> =
+        spread.filter_map(|case| family.check(case).map(|off| (case, off))).take(least).collect();
+    let worst = ran.iter().map(|(_, off)| *off).fold(0.0, f64::max);
+    let model = &family.subject.model;
+    let name = model.name();
+    println!("{name}: {} plans, losses off by {worst:.1e}, {:.1?}", ran.len(), began.elapsed());
+    assert!(ran.len() >= least, "{name}: {} plans", ran.len());
+    let has_experts = model.ops().iter().any(|op| matches!(op.kind, OpKind::ExpertLinear(_)));
+    assert_eq!(ran.iter().any(|(case, _)| case.tensor == Axis::Experts(2)), has_experts, "{name}");
+    ran.len()
 }
 
 /// Sixteen plans of each of five families.
