@@ -117,6 +117,14 @@ impl HostTensor {
         }
     }
 
+    /// The same without a copy, where they are in f32 on the host.
+    pub(crate) fn into_f32(self) -> Option<Vec<f32>> {
+        match self.data {
+            HostData::F32(data) => Some(data),
+            _ => self.to_f32(),
+        }
+    }
+
     /// Adds `more`, of the same shape; integers stay as they are. `backend` is where a sum with numbers on a device is
     /// made.
     pub(crate) fn add(&mut self, more: Self, backend: &Backend) {

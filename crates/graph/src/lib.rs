@@ -46,7 +46,7 @@ pub use error::{DeviceGraphError, ModelError};
 pub use facts::{OpFacts, Pass, ProfileKey};
 pub use fold::{Block, BlockClass, Folded, fold};
 pub use ids::{DeviceId, LinkId, OpId, ParamId, ValueId};
-pub use local::{LocalGraph, LocalParam, Splits, axis_places, by_split, context_splits, tensor_splits};
+pub use local::{LocalGraph, LocalParam, Splits, axis_places, by_split, context_splits, expert_splits, tensor_splits};
 pub use model::{InputRole, ModelGraph, ModelGraphBuilder, Op, Param, Value};
 pub use op::{
     ActivationKind, AdditiveAttention, Arithmetic, Attention, AttentionInput, AttentionKernel, BatchNorm, Binary, Cell,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use cutplane_graph::sharding::Split;
-use cutplane_graph::{LocalGraph, ModelError, ModelGraph, ParamId, Splits, by_split, context_splits, tensor_splits};
+use cutplane_graph::{
+    LocalGraph, ModelError, ModelGraph, ParamId, Splits, by_split, context_splits, expert_splits, tensor_splits,
+};
 use cutplane_units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +114,14 @@ impl TensorSplit {
     /// Context parallelism: see [`cutplane_graph::context_splits`].
     pub fn context(model: &ModelGraph, degree: u64) -> Self {
         Self::of(degree, &context_splits(model, degree))
+    }
+
+    /// Expert parallelism: see [`cutplane_graph::expert_splits`].
+    ///
+    /// # Errors
+    /// [`ModelError::Split`] when the model has no experts, or the degree does not divide them or the tokens of a sample.
+    pub fn experts(model: &ModelGraph, degree: u64) -> Result<Self, ModelError> {
+        Ok(Self::of(degree, &expert_splits(model, degree)?))
     }
 
     fn of(degree: u64, splits: &Splits) -> Self {

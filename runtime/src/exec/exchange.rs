@@ -96,8 +96,9 @@ impl<C: Communicator> Axis<'_, C> {
         if from.layout == to.layout && from.parts == to.parts {
             return Ok((tensor, Duration::ZERO));
         }
-        let numbers = tensor.to_f32().ok_or_else(|| Fault::Program("integers are not exchanged".to_owned()))?;
-        let whole = Block { shape: tensor.shape, numbers };
+        let shape = tensor.shape.clone();
+        let numbers = tensor.into_f32().ok_or_else(|| Fault::Program("integers are not exchanged".to_owned()))?;
+        let whole = Block { shape, numbers };
         let at = |axis: usize| axis + batched;
         let (block, waited) = match (from.layout, to.layout) {
             (Layout::Replicated, Layout::Replicated) => (whole, Duration::ZERO),
@@ -140,10 +141,13 @@ impl<C: Communicator> Axis<'_, C> {
 
     /// The slices of all ranks, one after another.
     fn slices(&self, whole: &Block, axis: usize, parts: &[u64]) -> (Vec<usize>, Vec<f32>) {
-        let slice = |rank| whole.select(axis, &self.places(whole.shape[axis], parts, rank));
-        let blocks: Vec<Block> = (0..self.ranks.len()).map(slice).collect();
-        let shape = blocks[0].shape.clone();
-        (shape, blocks.into_iter().flat_map(|block| block.numbers).collect())
+        let (mut shape, mut numbers) = (whole.shape.clone(), Vec::with_capacity(whole.numbers.len()));
+        for rank in 0..self.ranks.len() {
+            let places = self.places(whole.shape[axis], parts, rank);
+            whole.copy_out(axis, &places, &mut numbers);
+            shape[axis] = places.len();
+        }
+        (shape, numbers)
     }
 
     fn sum_slices(&self, whole: &Block, axis: usize, parts: &[u64]) -> Result<(Block, Duration), Fault> {
@@ -209,27 +213,38 @@ impl Block {
 
     /// These places of an axis.
     fn select(&self, axis: usize, places: &[usize]) -> Self {
-        let inner = self.inner(axis);
         let mut shape = self.shape.clone();
         shape[axis] = places.len();
         let mut numbers = Vec::with_capacity(shape.iter().product());
-        for row in self.numbers.chunks_exact((self.shape[axis] * inner).max(1)) {
-            for place in places {
-                numbers.extend_from_slice(&row[place * inner..][..inner]);
-            }
-        }
+        self.copy_out(axis, places, &mut numbers);
         Self { shape, numbers }
     }
 
-    /// Writes these places of an axis.
-    fn insert(&mut self, axis: usize, places: &[usize], numbers: &[f32]) {
+    /// Appends what is at these places of an axis.
+    fn copy_out(&self, axis: usize, places: &[usize], numbers: &mut Vec<f32>) {
         let inner = self.inner(axis);
-        let row = (self.shape[axis] * inner).max(1);
-        let mut pieces = numbers.chunks_exact(inner.max(1));
-        for row in self.numbers.chunks_exact_mut(row) {
-            for (place, piece) in places.iter().zip(&mut pieces) {
-                row[place * inner..][..inner].copy_from_slice(piece);
+        for row in self.numbers.chunks_exact((self.shape[axis] * inner).max(1)) {
+            for stretch in stretches(places) {
+                numbers.extend_from_slice(&row[stretch[0] * inner..][..stretch.len() * inner]);
             }
         }
     }
+
+    /// Writes these places of an axis; there are as many numbers as they have.
+    fn insert(&mut self, axis: usize, places: &[usize], mut numbers: &[f32]) {
+        let inner = self.inner(axis);
+        let row = (self.shape[axis] * inner).max(1);
+        for row in self.numbers.chunks_exact_mut(row) {
+            for stretch in stretches(places) {
+                let (piece, others) = numbers.split_at(stretch.len() * inner);
+                row[stretch[0] * inner..][..piece.len()].copy_from_slice(piece);
+                numbers = others;
+            }
+        }
+    }
+}
+
+/// Places that follow each other, which are copied at once.
+fn stretches(places: &[usize]) -> impl Iterator<Item = &[usize]> {
+    places.chunk_by(|place, next| place + 1 == *next)
 }

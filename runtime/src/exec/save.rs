@@ -93,7 +93,7 @@ impl Run {
 
 /// What of a parameter's weight a rank holds: all, or its share of an axis that is split over a tensor axis.
 fn held(shared: &Shared, rank: Rank, param: ParamId) -> Piece {
-    let whole = shared.whole.param(param);
+    let whole = shared.held_param(param, rank);
     let piece = Piece::whole(&whole.name, Part::Weight, &whole.shape);
     match shared.local.as_ref().and_then(|local| local.places(param, shared.place(rank) as u64)) {
         None => piece,
@@ -128,7 +128,8 @@ impl<C: Communicator> RankState<C> {
 
     /// Writes what this rank is to save.
     pub(super) fn save(&self, order: &SaveOrder) -> Result<SavedRank, CheckpointError> {
-        let tensors = self.runner.export(&order.pieces[self.rank.index()]);
+        let name = |param| self.shared.held_param(param, self.rank).name.clone();
+        let tensors = self.runner.export(&order.pieces[self.rank.index()], &name);
         Ok(SavedRank {
             file: order.writer.write_shard(order.step, self.rank.0, tensors)?,
             optimizer_steps: self.runner.optimizer_steps(),
@@ -156,7 +157,7 @@ pub(super) fn restore(
     runner: &mut SegmentRunner,
 ) -> Result<(), Fault> {
     let moments = |id| -> Result<_, CheckpointError> {
-        let param = shared.whole.param(id);
+        let param = shared.held_param(id, rank);
         let mean = checkpoint.numbers(param, Part::Mean)?;
         let square = checkpoint.numbers(param, Part::MeanSquare)?;
         Ok(mean.zip(square).map(|(mean, square)| [mean, square].map(|numbers| shared.own(id, rank, numbers))))

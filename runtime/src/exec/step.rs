@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{LocalGraph, ModelGraph, OpId, OpKind, ParamId, ValueId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpId, OpKind, Param, ParamId, ValueId};
 use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
 use thiserror::Error;
 
@@ -30,7 +30,7 @@ use crate::optimizer::{LossScale, OptimizerSettings};
 use crate::segment::{Keeping, SegmentRunner};
 use crate::tensor::HostTensor;
 
-/// Tensors of one rank by parameter: weights or gradients.
+/// Tensors of one rank by parameter of the model: weights or gradients.
 pub type RankTensors = BTreeMap<ParamId, HostTensor>;
 
 /// What all ranks of a run share.
@@ -65,7 +65,7 @@ impl Shared {
 
     /// The value with which a rank begins of a parameter: of the checkpoint to go on from, or else a new one.
     fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
-        let whole = self.whole.param(param);
+        let whole = self.held_param(param, rank);
         let numbers = match &self.resume {
             None => self.weights.of(whole, self.seed)?.to_f32().unwrap_or_default(),
             // A weight that is not saved whole has been refused before.
@@ -73,6 +73,16 @@ impl Shared {
         };
         let shape: Vec<usize> = self.model.param(param).shape.iter().map(|dim| *dim as usize).collect();
         Ok(HostTensor::f32(shape, self.own(param, rank, numbers)))
+    }
+
+    /// The parameter of the model that a rank holds as one of the graph that it computes.
+    pub(super) fn held(&self, param: ParamId, rank: Rank) -> ParamId {
+        self.local.as_ref().map_or(param, |local| local.held(param, self.place(rank) as u64))
+    }
+
+    /// That parameter, whole.
+    pub(super) fn held_param(&self, param: ParamId, rank: Rank) -> &Param {
+        self.whole.param(self.held(param, rank))
     }
 
     /// What a rank holds of a parameter's numbers.
@@ -83,12 +93,12 @@ impl Shared {
         }
     }
 
-    /// The first entry and the whole length of the vocabularies of which a rank has a part, by the value that is computed from
-    /// them.
+    /// The first entry and the whole length of the vocabularies and mixtures of which a rank has a part, by the value that is
+    /// computed from them.
     fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
         let Some(local) = &self.local else { return BTreeMap::new() };
         let part = |op: OpId| {
-            let own = local.vocabulary_part(op)? as usize;
+            let own = local.own_entries(op)? as usize;
             let part = TablePart { first: own * self.place(rank), whole: own * self.program.tensor_degree() };
             Some((self.model.op(op).output, part))
         };
@@ -297,7 +307,8 @@ impl<C: Communicator> RankState<C> {
 
     fn optimizer_step(&mut self) -> Result<(), Fault> {
         if let Some(collected) = &mut self.collected {
-            let gradient = |param: &ParamId| self.runner.gradient(*param).map(|gradient| (*param, gradient));
+            let held = |param: &ParamId| self.shared.held(*param, self.rank);
+            let gradient = |param: &ParamId| self.runner.gradient(*param).map(|gradient| (held(param), gradient));
             collected.extend(self.runner.params().iter().filter_map(gradient));
         }
         if self.overflows()? {
@@ -327,7 +338,8 @@ impl<C: Communicator> RankState<C> {
             let action = Action::AllGather { group: *group };
             self.syncs[group.index()].run(action, &self.comm, &shared.roads, &mut self.runner)?;
         }
-        let weights = self.runner.params().iter().map(|param| (*param, self.runner.parameter(*param))).collect();
+        let weight = |param: &ParamId| (shared.held(*param, self.rank), self.runner.parameter(*param));
+        let weights = self.runner.params().iter().map(weight).collect();
         for group in groups {
             self.syncs[group.index()].release(&mut self.runner);
         }

@@ -19,12 +19,12 @@ pub(crate) struct Samples {
     pub(crate) first: u64,
 }
 
-/// The rows of a table that a rank holds.
+/// The rows of a table, or the experts, that a rank holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TablePart {
     /// Number of the first one.
     pub(crate) first: usize,
-    /// Rows of the whole table.
+    /// How many there are in all.
     pub(crate) whole: usize,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Manner<'a> {
     /// Where products of matrices put what their weight gradients will be computed from; they are computed with the rest
     /// of the backward pass when `None`.
     pub(crate) deferred: Option<&'a RefCell<Vec<DeferredProduct>>>,
-    /// Tables of which the rank holds a part, by the value that they give.
+    /// Tables and mixtures of which the rank holds a part, by the value that they give.
     pub(crate) tables: Option<&'a BTreeMap<ValueId, TablePart>>,
 }
 

@@ -14,6 +14,7 @@ mod attention;
 mod broadcast;
 mod call;
 mod convolution;
+mod deal;
 mod dropout;
 mod experts;
 mod expressions;

@@ -23,7 +23,7 @@ pub(super) struct Route {
     experts: usize,
     /// Rows of a sample.
     rows: usize,
-    samples: usize,
+    pub(super) samples: usize,
     /// For each token and choice its expert; choices of a token stand together.
     pub(super) chosen: Vec<usize>,
     /// For each token and choice its row, counted over all samples; `None` when the expert was full.
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_by_expert_within_each_sample() {
-        let routing = Routing { experts: 2, top_k: 1, capacity: None };
+        let routing = Routing { experts: 2, top_k: 1, capacity: None, dealt: None };
         let route = Route::new(&routing, &[0.1, 0.9, 0.9, 0.1, 0.2, 0.8, 0.6, 0.4], 2);
         assert_eq!(route.chosen, [1, 0, 1, 0]);
         assert_eq!(route.places, [Some(1), Some(0), Some(3), Some(2)]);
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_full_expert_drops_the_later_tokens() {
-        let routing = Routing { experts: 2, top_k: 1, capacity: Some(1) };
+        let routing = Routing { experts: 2, top_k: 1, capacity: Some(1), dealt: None };
         let route = Route::new(&routing, &[0.9, 0.1, 0.8, 0.2, 0.7, 0.3], 1);
         assert_eq!(route.places, [Some(0), None, None]);
         assert_eq!((route.all_rows(), route.by_expert()), (2, (vec![0, 1], vec![1, 1])));

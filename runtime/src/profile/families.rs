@@ -58,7 +58,7 @@ fn elementwise(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
 /// Operators over rows of a width; a row is a token.
 fn by_rows(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
     let [rows, widths] = grids.rows_and_widths();
-    let routing = |top_k| Routing { experts: 4, top_k, capacity: None };
+    let routing = |top_k| Routing { experts: 4, top_k, capacity: None, dealt: None };
     for (rows, dim) in product(&rows, &widths) {
         let batch = rows / TOKENS;
         let x = floats(&[TOKENS, dim]);
@@ -73,7 +73,7 @@ fn by_rows(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
         cases.push(Case::of_types(combine, batch, vec![floats(&[2 * TOKENS, dim]), gates()])?);
     }
     for (rows, experts) in product(&rows, &[4, 8]) {
-        let routing = Routing { experts, top_k: 2, capacity: None };
+        let routing = Routing { experts, top_k: 2, capacity: None, dealt: None };
         let router = OpKind::Router(Router { routing, normalised: true });
         cases.push(Case::new(router, rows / TOKENS, &[TOKENS, experts])?);
     }
@@ -159,7 +159,7 @@ fn products(cases: &mut Vec<Case>, grids: &Grids) -> Result<(), ModelError> {
     let [rows, _] = grids.rows_and_widths();
     for (rows, (experts, (inputs, outputs))) in product(&rows, &product(&[4, 8], &product(&grids.units, &grids.units)))
     {
-        let routing = Routing { experts, top_k: 1, capacity: None };
+        let routing = Routing { experts, top_k: 1, capacity: None, dealt: None };
         let kind = OpKind::ExpertLinear(ExpertLinear { routing, inputs, outputs, init_std: 0.02 });
         let types = vec![floats(&[TOKENS, inputs]), floats(&[TOKENS, experts])];
         cases.push(Case::of_types(kind, rows / TOKENS, types)?);

@@ -1,5 +1,7 @@
 //! What of the segments of a rank outlives a run: weights and what the optimizer keeps of them.
 
+use std::collections::BTreeMap;
+
 use cutplane_graph::ParamId;
 
 use super::{SegmentRunner, Slot};
@@ -18,11 +20,11 @@ impl SegmentRunner {
         self.slots.iter().flat_map(pieces).filter(|piece| piece.elements() > 0).collect()
     }
 
-    /// The numbers of those of [`SegmentRunner::pieces`] that are wanted.
-    pub(crate) fn export(&self, wanted: &[Piece]) -> Vec<(Piece, Vec<f32>)> {
+    /// The numbers of those of [`SegmentRunner::pieces`] that are wanted; `name` is what a parameter is called there.
+    pub(crate) fn export(&self, wanted: &[Piece], name: &dyn Fn(ParamId) -> String) -> Vec<(Piece, Vec<f32>)> {
+        let slots: BTreeMap<String, &Slot> = self.slots.iter().map(|(id, slot)| (name(*id), slot)).collect();
         let numbers = |piece: &Piece| {
-            let held = self.slots.iter().find(|(id, _)| self.model.param(**id).name == piece.parameter);
-            let (_, slot) = held?;
+            let slot = slots.get(&piece.parameter)?;
             let numbers = match piece.part {
                 Part::Weight => slot.owned_numbers(),
                 Part::Mean => slot.moments()?.0,

@@ -31,7 +31,7 @@ pub(crate) struct Case {
     pub(crate) execution: Execution,
 }
 
-/// What two ranks of a tensor axis split.
+/// What the ranks of a tensor axis split: two of them, but for experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
     /// There is none.
@@ -42,11 +42,17 @@ pub(crate) enum Axis {
     Sequence,
     /// Positions, and heads of attentions.
     Context,
+    /// These, and experts, over so many ranks. Models without experts have no such plan.
+    Experts(usize),
 }
 
 impl Axis {
     fn degree(self) -> usize {
-        if self == Self::None { 1 } else { 2 }
+        match self {
+            Self::None => 1,
+            Self::Tensor | Self::Sequence | Self::Context => 2,
+            Self::Experts(ranks) => ranks,
+        }
     }
 
     fn split(self, model: &ModelGraph) -> Option<TensorSplit> {
@@ -55,9 +61,12 @@ impl Axis {
             Self::Tensor => Some(TensorSplit::tensor(model, 2, false)),
             Self::Sequence => Some(TensorSplit::tensor(model, 2, true)),
             Self::Context => Some(TensorSplit::context(model, 2)),
+            Self::Experts(ranks) => TensorSplit::experts(model, ranks as u64).ok(),
         }
     }
 }
+
+const AXES: [Axis; 5] = [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context, Axis::Experts(2)];
 
 /// All plans of up to eight ranks that the axes give and `verify` allows.
 fn cases() -> Vec<Case> {
@@ -65,7 +74,7 @@ fn cases() -> Vec<Case> {
     for (rows, replicas) in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2), (1, 8), (8, 1)] {
         for schedule in [Schedule::FillDrain, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble] {
             for micro_batches in [1, 2, 4] {
-                for tensor in [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context] {
+                for tensor in AXES {
                     for execution in executions() {
                         all.push(Case { rows, replicas, micro_batches, schedule, tensor, execution });
                     }
@@ -120,7 +129,8 @@ fn boundaries(model: &ModelGraph) -> Vec<usize> {
 fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Program>> {
     let stages = if case.schedule == Schedule::Interleaved { 2 * case.rows } else { case.rows };
     let (ops, places) = (subject.model.ops().len(), boundaries(&subject.model));
-    if places.len() < stages {
+    let tensor = case.tensor.split(&subject.model);
+    if places.len() < stages || (tensor.is_none() && case.tensor != Axis::None) {
         return None;
     }
     let first_op = |stage: usize| match stage {
@@ -129,7 +139,7 @@ fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Pro
         stage => places[(places.len() * stage / stages).max(stage - 1)],
     };
     let cut = cut("generated", stages, case.replicas, case.micro_batches, case.schedule);
-    let execution = Execution { tensor: case.tensor.split(&subject.model), ..case.execution.clone() };
+    let execution = Execution { tensor, ..case.execution.clone() };
     let (plan, devices) = plan_at(Dtype::F32, subject, cut, rule, execution, first_op);
     let verified = verify(&plan, &subject.model, &devices).unwrap_or_else(|found| panic!("{case:?}: {found:?}"));
     Some(Arc::new(lower(&verified).unwrap_or_else(|error| panic!("{case:?}: {error}"))))
@@ -164,7 +174,7 @@ pub(crate) struct Family {
 }
 
 impl Family {
-    fn new(subject: Subject, rule: Optimizer) -> Self {
+    pub(crate) fn new(subject: Subject, rule: Optimizer) -> Self {
         Self { subject, rule, single: BTreeMap::new(), processes: None }
     }
 
@@ -229,16 +239,24 @@ fn compare(ranks: &[RankTensors], expected: &RankTensors, local: Option<&LocalGr
     }
 }
 
-/// Cases far apart in the list, until as many as asked have run.
+/// Cases far apart in the list, of one kind of axis after another, until as many as asked have run.
 fn check_some(subject: Subject, rule: Optimizer, first: usize, least: usize) -> usize {
     let (mut family, all, began) = (Family::new(subject, rule), cases(), Instant::now());
-    let spread = (0..all.len()).map(|index| &all[(first + index * 7919) % all.len()]);
-    let offs: Vec<f64> = spread.filter_map(|case| family.check(case)).take(least).collect();
-    let worst = offs.iter().copied().fold(0.0, f64::max);
-    let name = family.subject.model.name();
-    println!("{name}: {} plans, losses off by {worst:.1e}, {:.1?}", offs.len(), began.elapsed());
-    assert!(offs.len() >= least, "{name}: {} plans", offs.len());
-    offs.len()
+    let by_axis = AXES.map(|axis| all.iter().filter(|case| case.tensor == axis).collect::<Vec<_>>());
+    let spread = (0..all.len()).map(|turn| {
+        let cases = &by_axis[turn % AXES.len()];
+        cases[(first + turn * 7919) % cases.len()]
+    });
+    let ran: Vec<(&Case, f64)> =
+        spread.filter_map(|case| family.check(case).map(|off| (case, off))).take(least).collect();
+    let worst = ran.iter().map(|(_, off)| *off).fold(0.0, f64::max);
+    let model = &family.subject.model;
+    let name = model.name();
+    println!("{name}: {} plans, losses off by {worst:.1e}, {:.1?}", ran.len(), began.elapsed());
+    assert!(ran.len() >= least, "{name}: {} plans", ran.len());
+    let has_experts = model.ops().iter().any(|op| matches!(op.kind, OpKind::ExpertLinear(_)));
+    assert_eq!(ran.iter().any(|(case, _)| case.tensor == Axis::Experts(2)), has_experts, "{name}");
+    ran.len()
 }
 
 /// Sixteen plans of each of five families.

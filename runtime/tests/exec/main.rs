@@ -8,6 +8,7 @@ static ALLOCATOR: TrackingAllocator = TrackingAllocator::system();
 mod card;
 mod equality;
 mod executions;
+mod experts;
 mod failures;
 mod families;
 mod generated;

@@ -52,7 +52,7 @@ fn goes_on_nearly(subject: &Subject, from: &Program, to: &Arc<Program>, folder: 
 }
 
 /// Each plan goes on from its own checkpoint to the last bit, and under the plan `further` places on.
-fn go_round(subject: &Subject, programs: &[Arc<Program>], further: usize) {
+pub(crate) fn go_round(subject: &Subject, programs: &[Arc<Program>], further: usize) {
     let options = options(Optimizer::AdamW);
     for (index, from) in programs.iter().enumerate() {
         let dir = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,9 @@
 //! Operator by operator from a model to its local graph.
 
+mod experts;
+
+use std::collections::BTreeSet;
+
 use super::choose::{self, Splits};
 use super::kind::{local_kind, packing};
 use super::{LocalGraph, LocalParam};
@@ -45,6 +49,8 @@ pub(super) struct Builder<'m> {
     exchanged: Vec<(ValueId, Placed, ValueId)>,
     params: Vec<Option<LocalParam>>,
     tables: Vec<OpId>,
+    /// Values of the model whose rows lie with the owners of their experts.
+    rows: BTreeSet<ValueId>,
 }
 
 impl<'m> Builder<'m> {
@@ -53,7 +59,9 @@ impl<'m> Builder<'m> {
             None => Ok(whole_rule(model.op(op))),
             Some(split) => choose::rule(model, op, split, ranks).ok_or_else(|| ModelError::Split {
                 op: model.op(op).name.clone(),
-                reason: format!("cannot be split by {split:?} over {ranks} ranks"),
+                reason: format!(
+                    "cannot be split by {split:?} over {ranks} ranks: choose a number that divides what is split"
+                ),
             }),
         };
         Ok(Self {
@@ -69,6 +77,7 @@ impl<'m> Builder<'m> {
             exchanged: Vec::new(),
             params: vec![None; model.params().len()],
             tables: Vec::new(),
+            rows: BTreeSet::new(),
         })
     }
 
@@ -84,9 +93,7 @@ impl<'m> Builder<'m> {
         let params = self.params.into_iter().zip(self.model.params());
         let params: Vec<LocalParam> = params
             .map(|(local, param)| {
-                let whole =
-                    || LocalParam { sharded: Sharded::replicated(), parts: Vec::new(), shape: param.shape.clone() };
-                local.unwrap_or_else(whole)
+                local.unwrap_or_else(|| LocalParam::new(Sharded::replicated(), Vec::new(), &param.shape))
             })
             .collect();
         let local = |(local, param): (&LocalParam, &Param)| {
@@ -146,6 +153,9 @@ impl<'m> Builder<'m> {
         let split = split.copied().flatten();
         if let (OpKind::CrossEntropy { classes, counted }, Some(Split::Vocabulary)) = (&op.kind, split) {
             return self.cross_entropy(id, *classes, *counted);
+        }
+        if split == Some(Split::Expert) || op.inputs.iter().any(|value| self.rows.contains(value)) {
+            return self.mixture(id, split, &rule);
         }
         let mut inputs = Vec::with_capacity(op.inputs.len());
         for index in 0..op.inputs.len() {
@@ -297,8 +307,7 @@ impl<'m> Builder<'m> {
     }
 
     fn place_param(&mut self, op: OpId, id: ParamId, sharded: Sharded, parts: Vec<u64>) -> Result<(), ModelError> {
-        let shape = self.model.param(id).shape.clone();
-        let local = LocalParam { sharded, parts, shape };
+        let local = LocalParam::new(sharded, parts, &self.model.param(id).shape);
         match &self.params[id.index()] {
             Some(known) if *known != local => Err(self.refuse(
                 op,

@@ -1,12 +1,13 @@
 //! Which operators to split over a tensor axis.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kind::local_kind;
+use crate::error::ModelError;
 use crate::ids::{OpId, ValueId};
 use crate::model::{ModelGraph, Op};
 use crate::op::OpKind;
-use crate::sharding::{ShardRule, Split};
+use crate::sharding::{Layout, ShardRule, Sharded, Split};
 
 /// A split for each operator; `None` computes it whole on every rank.
 pub type Splits = Vec<Option<Split>>;
@@ -14,6 +15,9 @@ pub type Splits = Vec<Option<Split>>;
 /// The rule of a split of an operator that `ranks` ranks can execute.
 pub(super) fn rule(model: &ModelGraph, op: OpId, split: Split, ranks: u64) -> Option<ShardRule> {
     local_kind(&model.op(op).kind, split, ranks)?;
+    if split == Split::Expert {
+        return dealt_rule(model, op, ranks);
+    }
     // What ranks exchange inside a cross-entropy is taken out of it: two numbers a row.
     let taken_apart = matches!(model.op(op).kind, OpKind::CrossEntropy { .. });
     let fits = |rule: &ShardRule| {
@@ -23,6 +27,20 @@ pub(super) fn rule(model: &ModelGraph, op: OpId, split: Split, ranks: u64) -> Op
             && rule.extent.is_multiple_of(ranks)
     };
     model.shard_rules(op, 1).into_iter().find(fits)
+}
+
+/// The rule by which experts are dealt to ranks that have a part of each sequence. The exchanges inside are taken out. All ranks
+/// have all gates, which say who sends what to whom; each finds a summand of their gradient, that of its own tokens.
+fn dealt_rule(model: &ModelGraph, op: OpId, ranks: u64) -> Option<ShardRule> {
+    let gates = model.op(op).inputs.get(1)?;
+    let divides = model.value(*gates).ty.dims.first().is_some_and(|tokens| tokens.is_multiple_of(ranks));
+    let by_position = |rule: &ShardRule| {
+        let batch = rule.inputs.iter().chain([&rule.output]).any(|tensor| tensor.value == Layout::Batch);
+        rule.split == Split::Expert && rule.extent.is_multiple_of(ranks) && divides && !batch
+    };
+    let mut rule = model.shard_rules(op, 1).into_iter().find(by_position)?;
+    rule.inputs[1] = Sharded::shared();
+    Some(rule)
 }
 
 /// Tensor parallelism (Shoeybi et al. 2019, section 3): heads of an attention between a column and a row split, a feed-forward
@@ -51,11 +69,37 @@ pub fn tensor_splits(model: &ModelGraph, ranks: u64, sequence: bool) -> Splits {
 /// all with all before and after each attention.
 pub fn context_splits(model: &ModelGraph, ranks: u64) -> Splits {
     let mut chosen = Chooser::new(model, ranks);
-    for op in model.op_ids().filter(|op| matches!(model.op(*op).kind, OpKind::Attention(_))) {
-        chosen.mark_if(op, Split::Heads);
-    }
-    chosen.positions(|_| true);
+    chosen.context();
     chosen.splits
+}
+
+/// Expert parallelism (Lepikhin et al. 2021, section 3.2) over ranks that share each sequence, which are those of a context
+/// axis (Liu et al. 2025, "MoE Parallel Folding"): each rank has an equal run of the experts, and rows travel to and from
+/// them. Everything else in the layers is split as by [`context_splits`].
+///
+/// # Errors
+/// [`ModelError::Split`] when there are no experts, or when the ranks do not divide them or the tokens.
+pub fn expert_splits(model: &ModelGraph, ranks: u64) -> Result<Splits, ModelError> {
+    let refuse = |op: &str, reason: String| ModelError::Split { op: op.to_owned(), reason };
+    let mut chosen = Chooser::new(model, ranks);
+    let mut dealt = false;
+    for id in model.op_ids() {
+        let OpKind::Dispatch(kind) = &model.op(id).kind else { continue };
+        if !chosen.mixture(id) {
+            let (name, experts) = (&model.op(id).name, kind.routing.experts);
+            let tokens = model.value(model.op(id).inputs[0]).ty.dims.first().copied().unwrap_or(0);
+            let problem = format!("cannot deal {experts} experts and {tokens} tokens a sample to {ranks} ranks");
+            return Err(refuse(name, format!("{problem}: choose a number of ranks that divides both")));
+        }
+        dealt = true;
+    }
+    if !dealt {
+        let reason =
+            format!("has no mixture of experts to deal to {ranks} ranks: choose a model that has, or another axis");
+        return Err(refuse(model.name(), reason));
+    }
+    chosen.context();
+    Ok(chosen.splits)
 }
 
 struct Chooser<'m> {
@@ -146,6 +190,38 @@ impl<'m> Chooser<'m> {
             self.mark(op, Split::Width);
         }
         self.mark(row, Split::Row);
+    }
+
+    /// Attentions by head, everything else in the layers by position.
+    fn context(&mut self) {
+        for op in self.model.op_ids().filter(|op| matches!(self.model.op(*op).kind, OpKind::Attention(_))) {
+            self.mark_if(op, Split::Heads);
+        }
+        self.positions(|_| true);
+    }
+
+    /// All operators from a dispatch to the combination of its rows, or none; whether they can.
+    fn mixture(&mut self, dispatch: OpId) -> bool {
+        let (mut splits, mut open) = (BTreeMap::new(), vec![dispatch]);
+        while let Some(id) = open.pop() {
+            let op = self.model.op(id);
+            let split = match op.kind {
+                OpKind::Dispatch(_) | OpKind::ExpertLinear(_) | OpKind::Combine(_) => Split::Expert,
+                OpKind::Activation { .. } | OpKind::Gate(_) => Split::Sequence,
+                _ => return false,
+            };
+            if !self.can(id, split) || self.model.outputs().contains(&op.output) {
+                return false;
+            }
+            splits.insert(id, split);
+            if !matches!(op.kind, OpKind::Combine(_)) {
+                open.extend(self.model.value(op.output).consumers.iter().filter(|reader| !splits.contains_key(reader)));
+            }
+        }
+        for (op, split) in splits {
+            self.mark(op, split);
+        }
+        true
     }
 
     /// An embedding by rows, and output heads by column, together where they share a table.

@@ -1,7 +1,7 @@
 //! What an operator becomes on one rank of a tensor axis.
 
 use crate::model::{ModelGraph, Op};
-use crate::op::{Attention, AttentionInput, ExpertLinear, OpKind, PositionScheme};
+use crate::op::{Attention, AttentionInput, Combine, Dispatch, ExpertLinear, OpKind, PositionScheme, Routing};
 use crate::sharding::Split;
 
 /// The operator that one of `ranks` ranks computes; `None` where this split of it is not executed.
@@ -26,9 +26,23 @@ pub(super) fn local_kind(kind: &OpKind, split: Split, ranks: u64) -> Option<OpKi
         (OpKind::ExpertLinear(kind), Split::Row) => {
             Some(OpKind::ExpertLinear(ExpertLinear { inputs: kind.inputs / ranks, ..kind.clone() }))
         }
+        (OpKind::Dispatch(kind), Split::Expert) => {
+            Some(OpKind::Dispatch(Dispatch { routing: dealt(kind.routing, ranks) }))
+        }
+        (OpKind::Combine(kind), Split::Expert) => {
+            Some(OpKind::Combine(Combine { routing: dealt(kind.routing, ranks) }))
+        }
+        (OpKind::ExpertLinear(kind), Split::Expert) => {
+            Some(OpKind::ExpertLinear(ExpertLinear { routing: dealt(kind.routing, ranks), ..kind.clone() }))
+        }
         (OpKind::Activation { .. } | OpKind::Gate(_) | OpKind::ScaleShift(_), Split::Width | Split::Sequence)
         | (
-            OpKind::Linear { .. } | OpKind::Add | OpKind::LayerNorm { .. } | OpKind::RmsNorm(_) | OpKind::Learned(_),
+            OpKind::Linear { .. }
+            | OpKind::Add
+            | OpKind::LayerNorm { .. }
+            | OpKind::RmsNorm(_)
+            | OpKind::Learned(_)
+            | OpKind::Router(_),
             Split::Sequence,
         ) => Some(kind.clone()),
         // A mask is drawn from the place of an element in the whole tensor, which a slice does not know.
@@ -37,6 +51,10 @@ pub(super) fn local_kind(kind: &OpKind, split: Split, ranks: u64) -> Option<OpKi
         }
         _ => None,
     }
+}
+
+fn dealt(routing: Routing, ranks: u64) -> Routing {
+    Routing { dealt: Some(ranks), ..routing }
 }
 
 /// Heads of queries and the groups of keys and values that they share. Biases that depend on the number of a head stay whole.

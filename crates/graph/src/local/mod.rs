@@ -18,7 +18,7 @@ use crate::op::OpKind;
 use crate::sharding::{Layout, Sharded, Split};
 
 use builder::Builder;
-pub use choose::{Splits, context_splits, tensor_splits};
+pub use choose::{Splits, context_splits, expert_splits, tensor_splits};
 
 /// How a rank holds a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,14 @@ pub struct LocalParam {
     parts: Vec<u64>,
     /// The whole shape.
     shape: Vec<u64>,
+    /// By rank, the parameter that it holds in this one's place; none where all hold this one.
+    owners: Vec<ParamId>,
+}
+
+impl LocalParam {
+    fn new(sharded: Sharded, parts: Vec<u64>, shape: &[u64]) -> Self {
+        Self { sharded, parts, shape: shape.to_vec(), owners: Vec::new() }
+    }
 }
 
 /// The graph that each of `ranks` ranks computes, and how it relates to the model.
@@ -41,7 +49,7 @@ pub struct LocalGraph {
     /// The model's value for each value that is a graph input.
     value_origin: Vec<Option<ValueId>>,
     params: Vec<LocalParam>,
-    /// Operators of which a rank has a part of the vocabulary.
+    /// Operators of which a rank has some of the entries that they number.
     tables: Vec<OpId>,
 }
 
@@ -80,13 +88,22 @@ impl LocalGraph {
         &self.params[id.index()]
     }
 
-    /// Entries of the vocabulary that each rank has of an operator that is split by it: rows of an embedding's table, classes
-    /// of a loss. Rank number `rank` has those from `rank` times as many on. `None` for an operator that is not split so.
-    pub fn vocabulary_part(&self, op: OpId) -> Option<u64> {
+    /// The parameter of the model that rank number `rank` holds as the local one `id`: the same, or where experts are dealt to
+    /// the ranks that of an expert of its own.
+    pub fn held(&self, id: ParamId, rank: u64) -> ParamId {
+        self.param(id).owners.get(rank as usize).copied().unwrap_or(id)
+    }
+
+    /// Entries that each rank has of what an operator numbers: rows of an embedding's table, classes of a loss, experts of a
+    /// mixture. Rank number `rank` has those from `rank` times as many on. `None` for an operator of which a rank has all.
+    pub fn own_entries(&self, op: OpId) -> Option<u64> {
         let kind = self.tables.contains(&op).then(|| &self.graph.op(op).kind)?;
         match kind {
             OpKind::Embedding { vocab, .. } => Some(*vocab),
             OpKind::CrossEntropyShare(kind) => Some(kind.classes),
+            OpKind::Dispatch(kind) => Some(kind.routing.own_experts()),
+            OpKind::ExpertLinear(kind) => Some(kind.routing.own_experts()),
+            OpKind::Combine(kind) => Some(kind.routing.own_experts()),
             _ => None,
         }
     }
@@ -94,12 +111,12 @@ impl LocalGraph {
     /// The axis of a parameter that is split, and the places on it that rank number `rank` holds, ascending; `None` when
     /// every rank holds all of it.
     pub fn places(&self, id: ParamId, rank: u64) -> Option<(usize, Vec<usize>)> {
-        let LocalParam { sharded, parts, shape } = self.param(id);
+        let LocalParam { sharded, parts, shape, .. } = self.param(id);
         let Layout::Axis(axis) = sharded.value else { return None };
         Some((axis, axis_places(shape[axis], parts, self.ranks, rank)))
     }
 
-    /// The numbers of a whole parameter that rank number `rank` of the axis holds, in row-major order.
+    /// The numbers of a whole parameter, the one that it holds ([`Self::held`]), that rank number `rank` of the axis holds, in row-major order.
     pub fn slice_param(&self, id: ParamId, rank: u64, whole: &[f32]) -> Vec<f32> {
         let Some((axis, places)) = self.places(id, rank) else { return whole.to_vec() };
         let shape = &self.param(id).shape;
@@ -123,7 +140,6 @@ pub fn axis_places(extent: u64, parts: &[u64], ranks: u64, rank: u64) -> Vec<usi
     places
 }
 
-/// Everything whole on every rank.
 /// The splits as sets of operators.
 pub fn by_split(splits: &Splits) -> BTreeMap<Split, Vec<OpId>> {
     let mut sets: BTreeMap<Split, Vec<OpId>> = BTreeMap::new();

@@ -20,6 +20,10 @@ pub struct Routing {
     /// every token has exactly `top_k` places.
     #[serde(default, skip_serializing_if = "is_default")]
     pub capacity: Option<u64>,
+    /// Ranks that the experts are dealt to in equal runs; each also has an equal run of every sample's tokens, and all have all
+    /// gates. Models have none: it stands in the graph that one rank of an axis computes ([`crate::LocalGraph`]).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dealt: Option<u64>,
 }
 
 impl Routing {
@@ -29,8 +33,44 @@ impl Routing {
         self.capacity.map_or(free, |capacity| self.experts.saturating_mul(capacity))
     }
 
+    /// Ranks that the experts are dealt to, 1 where they are not.
+    pub fn ranks(&self) -> u64 {
+        self.dealt.unwrap_or(1).max(1)
+    }
+
+    /// Experts of one rank.
+    pub fn own_experts(&self) -> u64 {
+        self.experts / self.ranks()
+    }
+
+    /// Most rows that one rank has for another of a sample of `s` tokens: a token goes to an expert once, and an expert takes
+    /// no more than its capacity. Buffers between ranks have this many rows for each pair of them; missing ones are zeros.
+    pub fn slots(&self, s: u64) -> u64 {
+        let free = (s / self.ranks()).saturating_mul(self.top_k.min(self.own_experts()));
+        self.capacity.map_or(free, |capacity| free.min(self.own_experts().saturating_mul(capacity)))
+    }
+
+    /// Dims of the rows where the tokens are: those for each rank after those for the one before it.
+    fn sent_dims(&self, s: u64, width: u64) -> Vec<u64> {
+        match self.dealt {
+            None => vec![self.rows(s), width],
+            Some(ranks) => vec![1, ranks.saturating_mul(self.slots(s)), width],
+        }
+    }
+
+    /// Dims of the rows where the experts are, by the rank that they come from.
+    fn received_dims(&self, s: u64, width: u64) -> Vec<u64> {
+        match self.dealt {
+            None => vec![self.rows(s), width],
+            Some(ranks) => vec![ranks, self.slots(s), width],
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
-        let Self { experts, top_k, capacity } = *self;
+        let Self { experts, top_k, capacity, dealt } = *self;
+        if dealt.is_some_and(|ranks| ranks == 0 || !experts.is_multiple_of(ranks)) {
+            return Err(format!("cannot deal {experts} experts to {} ranks", dealt.unwrap_or(0)));
+        }
         if top_k == 0 || top_k > experts || capacity == Some(0) {
             return Err(format!("a token goes to 1 to {experts} experts of a capacity above zero, got {top_k}"));
         }
@@ -40,7 +80,11 @@ impl Routing {
     fn check_gates(&self, gates: &TensorType, s: Option<u64>) -> Result<u64, String> {
         self.check()?;
         match gates.dims[..] {
-            [tokens, experts] if experts == self.experts && s.is_none_or(|s| s == tokens) => Ok(tokens),
+            [tokens, experts]
+                if experts == self.experts && s.is_none_or(|s| s == tokens) && tokens.is_multiple_of(self.ranks()) =>
+            {
+                Ok(tokens)
+            }
             _ => Err(format!("takes gates [s, {}], got {gates}", self.experts)),
         }
     }
@@ -117,8 +161,9 @@ impl Operator for Dispatch {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let [s, dim] = inputs[0].dims[..] else { return Err(format!("takes [s, dim], got {}", inputs[0])) };
-        self.routing.check_gates(inputs[1], Some(s))?;
-        Ok(with_dims(inputs[0], vec![self.routing.rows(s), dim]))
+        let all = s.saturating_mul(self.routing.ranks());
+        self.routing.check_gates(inputs[1], Some(all))?;
+        Ok(with_dims(inputs[0], self.routing.sent_dims(all, dim)))
     }
 
     fn work(&self, at: &View<'_>) -> Work {
@@ -157,6 +202,14 @@ pub struct ExpertLinear {
 /// Most experts of one layer: each has parameters of its own.
 const MAX_EXPERTS: u64 = 4096;
 
+impl ExpertLinear {
+    /// Rows that a rank computes when every expert has as many as every other.
+    fn own_rows(&self, at: &View<'_>) -> u64 {
+        let of_sample = at.input(1).dims.first().map_or(0, |s| self.routing.rows(*s));
+        at.samples().saturating_mul(of_sample) / self.routing.ranks()
+    }
+}
+
 impl Operator for ExpertLinear {
     fn label(&self) -> &'static str {
         "expert linear"
@@ -169,7 +222,7 @@ impl Operator for ExpertLinear {
     fn params(&self) -> Vec<ParamSpec> {
         let init = Init::Normal { std: self.init_std };
         let spec = |expert: u64| ParamSpec::new(format!("{expert}.weight"), &[self.outputs, self.inputs], init);
-        (0..self.routing.experts.min(MAX_EXPERTS)).map(spec).collect()
+        (0..self.routing.own_experts().min(MAX_EXPERTS)).map(spec).collect()
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
@@ -177,17 +230,17 @@ impl Operator for ExpertLinear {
             return Err(format!("has {} experts; at most {MAX_EXPERTS} can be built", self.routing.experts));
         }
         let s = self.routing.check_gates(inputs[1], None)?;
-        let rows = self.routing.rows(s);
-        if inputs[0].dims != [rows, self.inputs] {
-            return Err(format!("takes [{rows}, {}], got {}", self.inputs, inputs[0]));
+        let rows = self.routing.received_dims(s, self.inputs);
+        if inputs[0].dims != rows {
+            return Err(format!("takes {rows:?}, got {}", inputs[0]));
         }
-        Ok(with_dims(inputs[0], vec![rows, self.outputs]))
+        Ok(with_dims(inputs[0], self.routing.received_dims(s, self.outputs)))
     }
 
     /// `2 rows inputs outputs`; backward twice.
     fn work(&self, at: &View<'_>) -> Work {
-        let product = 2 * u128::from(at.rows()) * u128::from(self.inputs) * u128::from(self.outputs);
-        Work::new(product, 2 * product, u32::try_from(self.routing.experts).unwrap_or(u32::MAX))
+        let product = 2 * u128::from(self.own_rows(at)) * u128::from(self.inputs) * u128::from(self.outputs);
+        Work::new(product, 2 * product, u32::try_from(self.routing.own_experts()).unwrap_or(u32::MAX))
     }
 
     fn saved(&self, _: &View<'_>) -> Saved {
@@ -195,8 +248,9 @@ impl Operator for ExpertLinear {
     }
 
     fn curve(&self, at: &View<'_>) -> ProfileKey {
-        let work = 2.0 * at.rows() as f64 * self.inputs as f64 * self.outputs as f64;
-        let axes = vec![at.rows(), self.routing.experts, self.inputs, self.outputs];
+        let rows = self.own_rows(at);
+        let work = 2.0 * rows as f64 * self.inputs as f64 * self.outputs as f64;
+        let axes = vec![rows, self.routing.own_experts(), self.inputs, self.outputs];
         ProfileKey { operator: "linear.experts", axes, work }
     }
 
@@ -234,11 +288,12 @@ impl Operator for Combine {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let s = self.routing.check_gates(inputs[1], None)?;
-        let rows = self.routing.rows(s);
-        match inputs[0].dims[..] {
-            [n, dim] if n == rows => Ok(with_dims(inputs[0], vec![s, dim])),
-            _ => Err(format!("takes [{rows}, dim], got {}", inputs[0])),
+        let dim = inputs[0].last();
+        let rows = self.routing.sent_dims(s, dim);
+        if inputs[0].dims != rows {
+            return Err(format!("takes {rows:?}, got {}", inputs[0]));
         }
+        Ok(with_dims(inputs[0], vec![s / self.routing.ranks(), dim]))
     }
 
     /// A multiplication and an addition for each row's element.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod devices;
+mod experts;
 mod facts;
 mod fold;
 mod local;

@@ -175,7 +175,7 @@ fn additive_attention() {
 
 #[test]
 fn a_mixture_computes_the_rows_that_were_routed() {
-    let routing = Routing { experts: 4, top_k: 2, capacity: None };
+    let routing = Routing { experts: 4, top_k: 2, capacity: None, dealt: None };
     let gates = floats(&[6, 4]);
     let route = OpKind::Router(Router { routing, normalised: true });
     assert_eq!(output(&single(route, std::slice::from_ref(&gates))), [6, 4]);

@@ -23,7 +23,7 @@ impl Experts {
     fn routing(&self, s: u64) -> Routing {
         let even_share = (s * self.top_k) as f64 / self.count.max(1) as f64;
         let capacity = self.capacity_factor.map(|factor| (even_share * factor).ceil().max(1.0) as u64);
-        Routing { experts: self.count, top_k: self.top_k, capacity }
+        Routing { experts: self.count, top_k: self.top_k, capacity, dealt: None }
     }
 }
 

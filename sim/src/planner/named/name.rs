@@ -11,8 +11,8 @@ pub const PLAN_NAME_PARTS: &str = "\
 A plan name joins parts with '-', and degrees with '-' or 'x', as in tp2xdp2-pp2-1f1b-m4-zero1:
   single           one device; or degrees:
   dpN ppN          replicas; pipeline stages, which need a schedule
-  tpN spN cpN      ranks that split operators: weights; weights, and positions between them; positions, and heads of
-                   attentions
+  tpN spN cpN epN  ranks that split operators: weights; weights, and positions between them; positions, and heads of
+                   attentions; these and experts
   1f1b fill-drain gpipe vanilla zb vN async
                    schedule: fill-drain and gpipe are one; vanilla has one micro-batch; zb is zero-bubble; vN is interleaved
                    1F1B with N stages a rank; async is 1F1B that updates after each micro-batch, with stashed weights
@@ -34,6 +34,8 @@ pub(super) enum Axis {
     Sequence,
     /// Positions, and heads of attentions.
     Context,
+    /// These, and experts.
+    Experts,
 }
 
 /// What is computed again.
@@ -106,7 +108,7 @@ impl<'a> Part<'a> {
     fn subject(&self) -> &'a str {
         match (self.text, self.word) {
             ("1f1b" | "gpipe" | "vanilla" | "zb" | "async", _) | (_, "v") => "schedule",
-            (_, "tp" | "sp" | "cp") => "axis",
+            (_, "tp" | "sp" | "cp" | "ep") => "axis",
             (_, "zero" | "ps") => "synchronisation",
             (_, word) if word.starts_with("recompute") => "recompute",
             (_, word) => word,
@@ -160,6 +162,7 @@ impl PlanName {
             (_, "tp") => self.axis = Some((Axis::Tensor, part.size()?)),
             (_, "sp") => self.axis = Some((Axis::Sequence, part.size()?)),
             (_, "cp") => self.axis = Some((Axis::Context, part.size()?)),
+            (_, "ep") => self.axis = Some((Axis::Experts, part.size()?)),
             (_, "v") => (self.schedule, self.stages_a_rank) = (Some(Schedule::Interleaved), part.size()?),
             (_, "m") if self.micro_batches.is_some() => {
                 return Err("'vanilla' has one micro-batch: leave the 'm' part out".to_owned());
@@ -175,7 +178,7 @@ impl PlanName {
         let parallel = ["dp", "pp", "axis"].iter().any(|kind| seen.contains(kind));
         let refused = [
             (seen.contains(&"single") && parallel, "'single' does not go with degrees such as 'dp' or 'pp'"),
-            (!seen.contains(&"single") && !parallel, "says neither 'single' nor 'dp', 'pp', 'tp', 'sp' or 'cp'"),
+            (!seen.contains(&"single") && !parallel, "says neither 'single' nor 'dp', 'pp', 'tp', 'sp', 'cp' or 'ep'"),
             (
                 self.stages == 1 && self.schedule.is_some(),
                 "a schedule needs stages: add 'pp2' or leave the schedule out",
@@ -271,6 +274,7 @@ impl PlanName {
             Axis::Tensor => TensorSplit::tensor(model, ranks, false),
             Axis::Sequence => TensorSplit::tensor(model, ranks, true),
             Axis::Context => TensorSplit::context(model, ranks),
+            Axis::Experts => TensorSplit::experts(model, ranks).map_err(|error| error.to_string())?,
         };
         let none =
             || format!("no operator of '{}' can be split so over {degree} ranks: choose another axis", model.name());
@@ -317,6 +321,7 @@ mod tests {
         assert_eq!((product.axis, product.data_degree, product.stages), (Some((Axis::Tensor, 2)), 2, 2));
         assert_eq!((product.synchronisation, product.bucket_kib), (Synchronisation::Zero1, Some(64)));
         assert_eq!(parse("sp2-pp2-zero-bubble-m2").schedule(), Schedule::ZeroBubble);
+        assert_eq!(parse("ep2xpp2-1f1b-m2").axis, Some((Axis::Experts, 2)));
         assert_eq!(parse("cp4-recompute.attention").again, Some(Again::Attention));
         let interleaved = parse("pp2xv3-m4");
         assert_eq!((interleaved.schedule(), interleaved.stages_a_rank), (Schedule::Interleaved, 3));
@@ -331,8 +336,9 @@ mod tests {
         assert_eq!(problem("pp0-vanilla"), "'pp0' needs a number of at least 1, such as pp2");
         assert_eq!(problem("dp2-dp4"), "'dp4' says a second time what an earlier part says");
         assert_eq!(problem("tp2-cp2"), "'cp2' says a second time what an earlier part says");
+        assert_eq!(problem("cp2-ep2"), "'ep2' says a second time what an earlier part says");
         assert_eq!(problem("pp2-1f1b-zb-m4"), "'zb' says a second time what an earlier part says");
-        assert_eq!(problem("m4"), "says neither 'single' nor 'dp', 'pp', 'tp', 'sp' or 'cp'");
+        assert_eq!(problem("m4"), "says neither 'single' nor 'dp', 'pp', 'tp', 'sp', 'cp' or 'ep'");
         assert_eq!(problem("single-tp2"), "'single' does not go with degrees such as 'dp' or 'pp'");
         assert_eq!(problem("pp2-m4"), "'pp' needs a schedule: 1f1b, fill-drain, vanilla, zb, v2 or async");
         assert_eq!(problem("pp2-zb"), "the schedule needs a number of micro-batches: add 'm8'");
