@@ -4,6 +4,7 @@
 
 mod closed_forms;
 mod executions;
+mod experts;
 mod fake;
 mod laws;
 mod step_goldens;
