@@ -53,23 +53,23 @@ pub(super) fn beside(
 struct Parts {
     each: u64,
     left: u64,
-    parts: u64,
-    /// What whole numbers have left over so far, less than `parts`.
+    count: u64,
+    /// What whole numbers have left over so far, less than `count`.
     over: u64,
 }
 
 impl Parts {
-    fn of(total: u64, parts: u64) -> Self {
-        let divisor = parts.max(1);
-        Self { each: total / divisor, left: total % divisor, parts, over: 0 }
+    fn of(total: u64, count: u64) -> Self {
+        let divisor = count.max(1);
+        Self { each: total / divisor, left: total % divisor, count, over: 0 }
     }
 
     fn next(&mut self) -> u64 {
         self.over += self.left;
-        if self.over < self.parts {
+        if self.over < self.count {
             return self.each;
         }
-        self.over -= self.parts;
+        self.over -= self.count;
         self.each + 1
     }
 }

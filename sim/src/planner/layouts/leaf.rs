@@ -25,7 +25,7 @@ pub(super) struct Appraiser<'a> {
     estimator: Estimator<'a>,
     counter: Counter<'a>,
     /// Splits over devices of one chunk, by arithmetic and devices.
-    families: RefCell<HashMap<(Arithmetic, u64), Rc<[Vec<u64>]>>>,
+    families: RefCell<HashMap<(Arithmetic, u64), Family>>,
 }
 
 /// A point whose split, sharding and recomputed layers are still open.
@@ -35,6 +35,9 @@ pub(super) struct Leaf {
     pub(super) grid: Grid,
     pub(super) timing: Timing,
 }
+
+/// The searched splits.
+type Family = Rc<[Vec<u64>]>;
 
 /// A split of a leaf with a bound of its step time, s.
 type Bounded = (f64, Vec<u64>);
@@ -237,7 +240,7 @@ impl<'a> Appraiser<'a> {
     }
 
     /// The searched splits of a leaf; with one chunk a device, all schedules and numbers of replicas have the same.
-    fn family(&self, times: &Times, leaf: &Leaf) -> Rc<[Vec<u64>]> {
+    fn family(&self, times: &Times, leaf: &Leaf) -> Family {
         let Leaf { arithmetic, grid: Grid { pp, .. }, timing: Timing { vpp, .. } } = *leaf;
         let family = || splits::family(times, self.space.layers(), pp, vpp).into();
         if vpp > 1 {
