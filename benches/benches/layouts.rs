@@ -86,7 +86,7 @@ fn by_devices_of_two_classes(criterion: &mut Criterion) {
 fn by_layers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layouts of gpt3-175b on 32 machines by layers");
     group.sample_size(10);
-    for layers in [12, 24, 48, 96] {
+    for layers in [12, 24, 48, 96, 192, 384] {
         let overrides = Overrides { layers: Some(layers), ..Overrides::default() };
         let setting = Setting::new("gpt3-175b", 2048, overrides, "dgx-a100:32", 1536);
         group.bench_function(BenchmarkId::from_parameter(layers), |bencher| bencher.iter(|| best(&setting)));

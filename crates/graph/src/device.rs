@@ -192,10 +192,12 @@ impl DeviceGraph {
         let (start, goal) = (self.nodes[from.index()], self.nodes[to.index()]);
         let cost =
             |link: &Link| link.latency.get().saturating_add(Bytes::new(1 << 20).transfer_time(link.bandwidth).get());
-        let forwards = EdgeFiltered::from_fn(&self.graph, |edge| {
-            edge.source() == start || self.graph[edge.source()].device.is_none()
+        let forwards = |node: NodeIndex| self.graph[node].device.is_none();
+        let ways = EdgeFiltered::from_fn(&self.graph, |edge| {
+            let (from, to) = (edge.source(), edge.target());
+            (from == start || forwards(from)) && (to == goal || forwards(to))
         });
-        let (_, path) = astar(&forwards, start, |node| node == goal, |edge| cost(edge.weight()), |_| 0)?;
+        let (_, path) = astar(&ways, start, |node| node == goal, |edge| cost(edge.weight()), |_| 0)?;
         let hop = |pair: &[NodeIndex]| {
             let parallel = self.graph.edges_connecting(pair[0], pair[1]);
             parallel.min_by_key(|edge| cost(edge.weight())).map(|edge| edge.id())

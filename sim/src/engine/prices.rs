@@ -194,8 +194,10 @@ impl<'p> Pricer<'p> {
     /// Elements of a parameter that a rank updates: its share where those who hold it divide the update.
     fn updated(&self, rank: &RankProgram, param: ParamId) -> u64 {
         let elements = |param: ParamId| self.plan.model().param(param).elements();
-        let holds =
-            |(_, group): &(usize, &SyncGroup)| group.params.contains(&param) && group.ranks.contains(&rank.rank);
+        // What everybody updates whole is left out first: looking for a parameter in a group costs most.
+        let holds = |(_, group): &(usize, &SyncGroup)| {
+            group.ownership != Ownership::Everybody && group.ranks.contains(&rank.rank) && group.params.contains(&param)
+        };
         let Some((id, group)) = self.program.groups.iter().enumerate().find(holds) else { return elements(param) };
         match group.ownership {
             Ownership::Everybody => elements(param),

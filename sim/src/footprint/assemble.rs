@@ -1,5 +1,7 @@
 //! From pieces to stages: who holds which layers, for how many micro-batches, under which state.
 
+use std::borrow::Cow;
+
 use super::keeping::{Keeping, Master};
 use super::parts::{Footprint, Moment, Parts, StageFootprint};
 use super::pieces::{Pieces, Run};
@@ -70,41 +72,52 @@ fn refuse<T>(fields: &str, problem: String, remedy: &str) -> Result<T, EstimateE
 
 /// The footprint of a model in pieces.
 pub(super) fn assemble(pieces: &Pieces, layout: &Layout, keeping: &Keeping) -> Result<Footprint, EstimateError> {
-    let held = held(pieces, layout)?;
-    let stages = held.iter().enumerate().map(|(stage, runs)| {
-        let stage = Stage { pieces, layout, keeping, number: stage as u64, runs };
-        stage.footprint()
-    });
+    let of = |(stage, runs): (usize, &[(Run, u64)])| {
+        Stage { pieces, layout, keeping, number: stage as u64, runs }.footprint()
+    };
+    let split = split(pieces, layout)?;
+    let stages = if let [run] = pieces.layers[..] {
+        let alike = |stage: usize| {
+            let layers = split.iter().skip(stage).step_by(layout.pp as usize).sum::<u64>();
+            of((stage, &[(run, layers)][usize::from(layers == 0)..]))
+        };
+        (0..layout.pp as usize).map(alike).collect()
+    } else {
+        held(pieces, layout, &split).iter().map(Vec::as_slice).enumerate().map(of).collect()
+    };
     Ok(Footprint {
-        stages: stages.collect(),
+        stages,
         fragmentation: keeping.fragmentation.max(1.0),
         cached: keeping.cached.max(keeping.fragmentation),
         context: keeping.context_bytes,
     })
 }
 
-/// Layers of each device, `(run, instances)`, over all of its chunks; layers are spread evenly, the first chunks taking
-/// what is left, unless the layout says otherwise. Chunk `c` lies on device `c mod pp`.
-fn held(pieces: &Pieces, layout: &Layout) -> Result<Vec<Vec<(Run, u64)>>, EstimateError> {
+/// Layers of each chunk: spread evenly, the first chunks taking what is left, unless the layout says otherwise.
+fn split<'l>(pieces: &Pieces, layout: &'l Layout) -> Result<Cow<'l, [u64]>, EstimateError> {
     let layers: u64 = pieces.layers.iter().map(|run| run.repeats).sum();
     let chunks = layout.pp * layout.vpp;
-    let split = match &layout.stage_split {
+    match &layout.stage_split {
         Some(split)
             if split.len() as u64 == chunks
                 && split.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)) == layers =>
         {
-            split.clone()
+            Ok(split.into())
         }
         _ if layout.pp > 1 && layers < chunks => {
             let problem = format!("{chunks} chunks for {layers} layers");
-            return refuse("pp, vpp", problem, "choose at most as many chunks as there are layers");
+            refuse("pp, vpp", problem, "choose at most as many chunks as there are layers")
         }
-        _ => (0..chunks).map(|chunk| layers / chunks + u64::from(chunk < layers % chunks)).collect(),
-    };
+        _ => Ok((0..chunks).map(|chunk| layers / chunks + u64::from(chunk < layers % chunks)).collect()),
+    }
+}
+
+/// Layers of each device, `(run, instances)`, over all of its chunks. Chunk `c` lies on device `c mod pp`.
+fn held(pieces: &Pieces, layout: &Layout, split: &[u64]) -> Vec<Vec<(Run, u64)>> {
     let mut held = vec![Vec::new(); layout.pp as usize];
     let mut runs = pieces.layers.iter().copied();
     let mut open = runs.next();
-    for (chunk, mut room) in split.into_iter().enumerate() {
+    for (chunk, mut room) in split.iter().copied().enumerate() {
         while let Some(run) = open.as_mut().filter(|_| room > 0) {
             let here = run.repeats.min(room);
             held[chunk % layout.pp as usize].push((*run, here));
@@ -114,7 +127,7 @@ fn held(pieces: &Pieces, layout: &Layout) -> Result<Vec<Vec<(Run, u64)>>, Estima
             }
         }
     }
-    Ok(held)
+    held
 }
 
 struct Stage<'a> {

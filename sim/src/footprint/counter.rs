@@ -11,7 +11,7 @@ use super::keeping::Keeping;
 use super::parts::Footprint;
 use super::pieces::{Pieces, Run, expert_replicas};
 use super::walk;
-use crate::estimate::{AttentionKernel, EstimateError, Layout, Precision};
+use crate::estimate::{AttentionKernel, EstimateError, Layout, Precision, Split, splits};
 
 /// What decides the pieces of a model on a rank.
 type PieceKey = (u64, u64, u64, u64, [bool; 2], Precision, AttentionKernel);
@@ -21,13 +21,14 @@ type PieceKey = (u64, u64, u64, u64, [bool; 2], Precision, AttentionKernel);
 pub struct Counter<'a> {
     graph: &'a ModelGraph,
     keeping: &'a Keeping,
+    splits: Vec<Split>,
     known: RefCell<HashMap<PieceKey, Rc<Pieces>>>,
 }
 
 impl<'a> Counter<'a> {
     /// For a model under a framework's habits.
     pub fn new(graph: &'a ModelGraph, keeping: &'a Keeping) -> Self {
-        Self { graph, keeping, known: RefCell::default() }
+        Self { graph, keeping, splits: splits(graph), known: RefCell::default() }
     }
 
     /// Peak memory of one layout.
@@ -38,7 +39,7 @@ impl<'a> Counter<'a> {
         check(layout)?;
         let Layout { tp, cp, ep, micro_batch, sequence_parallel, whole_experts, precision, attention, .. } = *layout;
         let key = (tp, cp, ep, micro_batch, [sequence_parallel, whole_experts], precision, attention);
-        let walked = || Rc::new(folded(walk::pieces(self.graph, layout, self.keeping)));
+        let walked = || Rc::new(folded(walk::pieces(self.graph, &self.splits, layout, self.keeping)));
         let pieces = Rc::clone(self.known.borrow_mut().entry(key).or_insert_with(walked));
         let tensor = layout.expert_tp() as f64;
         let pieces = Pieces { expert_replicas: expert_replicas(layout, tensor), ..(*pieces).clone() };

@@ -43,7 +43,7 @@ pub use state::{ModelState, StateBytes, model_state};
 
 use cutplane_graph::ModelGraph;
 
-use crate::estimate::{EstimateError, Layout};
+use crate::estimate::{EstimateError, Layout, splits};
 
 /// Peak memory of a training step of a transformer.
 ///
@@ -65,5 +65,5 @@ pub fn of_transformer(
 /// As [`of_transformer`].
 pub fn of_model(model: &ModelGraph, layout: &Layout, keeping: &Keeping) -> Result<Footprint, EstimateError> {
     assemble::check(layout)?;
-    assemble::assemble(&walk::pieces(model, layout, keeping), layout, keeping)
+    assemble::assemble(&walk::pieces(model, &splits(model), layout, keeping), layout, keeping)
 }

@@ -1,22 +1,20 @@
 //! Any model in pieces, by a walk over its operators.
 
-use std::collections::HashSet;
-
-use cutplane_graph::{ActivationKind, ModelGraph, Op, OpId, OpKind, ParamId, ValueId};
+use cutplane_graph::{ActivationKind, ModelGraph, Op, OpId, OpKind, ValueId};
 
 use super::keeping::Keeping;
 use super::layer::LayerBytes;
 use super::pieces::{End, Pieces, Run, expert_replicas, loss_bytes};
 use super::shape::Numbers;
-use crate::estimate::{AttentionKernel, Layout, Split, splits};
+use crate::estimate::{AttentionKernel, Layout, Split};
 
 /// Bytes of the place of a maximum, as PyTorch keeps it.
 const POOL_INDEX: f64 = 8.0;
 
 /// A model in pieces: operators before the first repeated layer, the layers (with what stands between them), operators
-/// behind the last one.
-pub(super) fn pieces(graph: &ModelGraph, layout: &Layout, keeping: &Keeping) -> Pieces {
-    let mut walk = Walk::new(graph, layout, keeping);
+/// behind the last one. `splits` says how each operator is cut.
+pub(super) fn pieces(graph: &ModelGraph, splits: &[Split], layout: &Layout, keeping: &Keeping) -> Pieces {
+    let mut walk = Walk::new(graph, splits, layout, keeping);
     let layered: Vec<OpId> = graph.op_ids().filter(|id| graph.op(*id).layer.is_some()).collect();
     let (first, last) = (layered.first().copied(), layered.last().copied());
     let mut pieces = Pieces {
@@ -101,15 +99,19 @@ struct Walk<'a> {
     graph: &'a ModelGraph,
     layout: &'a Layout,
     keeping: &'a Keeping,
-    splits: Vec<Split>,
-    counted_values: HashSet<ValueId>,
-    counted_params: HashSet<ParamId>,
+    splits: &'a [Split],
+    counted_values: Vec<bool>,
+    counted_params: Vec<bool>,
+}
+
+fn first_time(counted: &mut bool) -> bool {
+    !std::mem::replace(counted, true)
 }
 
 impl<'a> Walk<'a> {
-    fn new(graph: &'a ModelGraph, layout: &'a Layout, keeping: &'a Keeping) -> Self {
-        let (counted_values, counted_params) = (HashSet::new(), HashSet::new());
-        Self { graph, layout, keeping, splits: splits(graph), counted_values, counted_params }
+    fn new(graph: &'a ModelGraph, splits: &'a [Split], layout: &'a Layout, keeping: &'a Keeping) -> Self {
+        let (counted_values, counted_params) = (vec![false; graph.values().len()], vec![false; graph.params().len()]);
+        Self { graph, layout, keeping, splits, counted_values, counted_params }
     }
 
     fn split(&self, id: OpId) -> Split {
@@ -129,7 +131,7 @@ impl<'a> Walk<'a> {
 
     /// Size of a value that nothing has kept yet, which is kept from now on.
     fn keep(&mut self, value: ValueId) -> f64 {
-        if self.counted_values.insert(value) { self.size(value) } else { 0.0 }
+        if first_time(&mut self.counted_values[value.index()]) { self.size(value) } else { 0.0 }
     }
 
     fn step(&mut self, id: OpId) -> Step {
@@ -148,7 +150,7 @@ impl<'a> Walk<'a> {
     }
 
     fn numbers(&mut self, id: OpId, op: &Op) -> Numbers {
-        let own = op.params.iter().filter(|param| self.counted_params.insert(**param));
+        let own = op.params.iter().filter(|param| first_time(&mut self.counted_params[param.index()]));
         let numbers: f64 = own.map(|param| self.graph.param(*param).elements() as f64).sum();
         let whole = self.split(id) == Split::Whole;
         let over = |ranks: u64| if whole { 1.0 } else { ranks as f64 };

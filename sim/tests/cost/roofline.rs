@@ -115,6 +115,20 @@ fn over_slow_links_the_hierarchical_form_wins() {
 }
 
 #[test]
+fn many_payloads_of_one_group_take_what_each_takes_alone() {
+    let (devices, cost) = (cluster(2, 4, (100.0, 0.5), (10.0, 5.0)), Roofline::new());
+    let all: Vec<DeviceId> = devices.device_ids().collect();
+    for group in [&all[..], &all[..4], &all[1..5], &all[..1]] {
+        let many = cost.all_reduces(group.to_vec(), &devices).unwrap();
+        for bytes in [0, 1, 4096, 25_000_000, PAYLOAD.get()].map(Bytes::new) {
+            assert_eq!(many(bytes), cost.all_reduce(bytes, group, &devices), "{group:?} {bytes}");
+        }
+    }
+    let larger = cost.all_reduces(all, &devices).unwrap();
+    assert!(larger(Bytes::new(1)).unwrap() < larger(PAYLOAD).unwrap());
+}
+
+#[test]
 fn a_message_takes_latency_and_size_over_the_narrowest_link() {
     let devices = cluster(2, 1, (100.0, 0.5), (10.0, 5.0));
     let (from, to) = (DeviceId::new(0), DeviceId::new(1));

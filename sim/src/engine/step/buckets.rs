@@ -33,14 +33,12 @@ pub(super) fn beside(
     mut spans: Option<&mut Vec<BucketSpan>>,
 ) -> (u64, u64) {
     let (mut now, mut busy) = (start, overlap.busy_until);
-    let part = |total: u64, index: u64, parts: u64| {
-        let upto = |index: u64| (u128::from(total) * u128::from(index) / u128::from(parts)) as u64;
-        upto(index + 1) - upto(index)
-    };
-    for bucket in 0..gradients.buckets {
-        now = progressed(now, part(work, bucket, gradients.buckets), busy, overlap.slowdown);
+    let (mut passes, mut traffic) =
+        (Parts::of(work, gradients.buckets), Parts::of(gradients.time.get(), gradients.buckets));
+    for _ in 0..gradients.buckets {
+        now = progressed(now, passes.next(), busy, overlap.slowdown);
         let from = now.max(busy);
-        busy = from + part(gradients.time.get(), bucket, gradients.buckets);
+        busy = from + traffic.next();
         if let Some(spans) = &mut spans {
             spans.push(BucketSpan { start: from, end: busy, chunk: chunk as u16 });
         }
@@ -49,6 +47,31 @@ pub(super) fn beside(
         now = progressed(now, work, busy, overlap.slowdown);
     }
     (now, busy)
+}
+
+/// Equal parts of a whole number: the first `i` of `n` are the whole part of `i / n` of it.
+struct Parts {
+    each: u64,
+    left: u64,
+    count: u64,
+    /// What whole numbers have left over so far, less than `count`.
+    over: u64,
+}
+
+impl Parts {
+    fn of(total: u64, count: u64) -> Self {
+        let divisor = count.max(1);
+        Self { each: total / divisor, left: total % divisor, count, over: 0 }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.over += self.left;
+        if self.over < self.count {
+            return self.each;
+        }
+        self.over -= self.count;
+        self.each + 1
+    }
 }
 
 /// When `work` ns from `now` on are done while traffic runs until `busy`.
@@ -82,6 +105,17 @@ mod tests {
         assert_eq!(run(1000, 400, 4, 1.0, 0), (1100, 1200));
         // Each of the first three costs the pass 100 (1 - 1 / 2) ns.
         assert_eq!(run(1000, 400, 4, 2.0, 0), (1250, 1350));
+    }
+
+    #[test]
+    fn parts_add_up_to_the_share_so_far() {
+        for (total, parts) in [(10, 4), (3, 7), (0, 5), (1_000_003, 17), (12, 12)] {
+            let (mut each, mut sum) = (Parts::of(total, parts), 0);
+            for index in 1..=parts {
+                sum += each.next();
+                assert_eq!(sum, total * index / parts, "{total} {parts} {index}");
+            }
+        }
     }
 
     #[test]

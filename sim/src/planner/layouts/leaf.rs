@@ -1,5 +1,7 @@
 //! One point of the space: which splits of it fit, and what the best of them costs.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::bound::{self, Waited};
@@ -22,6 +24,8 @@ pub(super) struct Appraiser<'a> {
     pub(super) clock: Clock<'a>,
     estimator: Estimator<'a>,
     counter: Counter<'a>,
+    /// Splits over devices of one chunk, by arithmetic and devices.
+    families: RefCell<HashMap<(Arithmetic, u64), Family>>,
 }
 
 /// A point whose split, sharding and recomputed layers are still open.
@@ -32,6 +36,9 @@ pub(super) struct Leaf {
     pub(super) timing: Timing,
 }
 
+/// The searched splits.
+type Family = Rc<[Vec<u64>]>;
+
 /// A split of a leaf with a bound of its step time, s.
 type Bounded = (f64, Vec<u64>);
 
@@ -39,7 +46,7 @@ impl<'a> Appraiser<'a> {
     pub(super) fn new(problem: &'a LayoutProblem<'a>, clock: Clock<'a>) -> Self {
         let estimator = Estimator::new(problem.model, problem.gpu, problem.fabric, problem.stack);
         let counter = Counter::new(problem.graph, problem.keeping);
-        Self { problem, space: Space::new(problem), clock, estimator, counter }
+        Self { problem, space: Space::new(problem), clock, estimator, counter, families: RefCell::default() }
     }
 
     pub(super) fn times(&self, arithmetic: &Arithmetic) -> Result<Rc<Times>, EstimateError> {
@@ -112,6 +119,9 @@ impl<'a> Appraiser<'a> {
                 continue;
             }
             let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
+            // Memory first: where it binds, most layouts that are fast enough do not fit, and that is told sooner.
+            let most_frugal = self.most_frugal(arithmetic.recompute, layout.clone(), split, tally)?;
+            let Some(most_frugal) = most_frugal else { continue };
             let shared = self.estimator.shared(&layout)?;
             let passes = shared.stages.map_or(least, |stages| least.max(bound::of_stages(stages, *timing, grid.pp, m)));
             if cut(passes) {
@@ -124,7 +134,7 @@ impl<'a> Appraiser<'a> {
                 tally.counts.cut_by_bound += 1;
                 continue;
             }
-            let Some(found) = self.candidate(arithmetic.recompute, layout, split, tally)? else { continue };
+            let Some(found) = self.candidate(arithmetic.recompute, most_frugal, split, tally)? else { continue };
             if sharing.offload == Offload::None && arithmetic.recompute != RecomputeChoice::Layers {
                 without_optimizer.push((sharing.zero, found.seconds() - shared.update));
             }
@@ -222,11 +232,21 @@ impl<'a> Appraiser<'a> {
         let times = self.times(arithmetic)?;
         let m = bound::micro_batches(arithmetic, grid, &self.space);
         let waited = self.waited(arithmetic, grid, *timing);
-        let bound = |split: Vec<u64>| (bound::of_split(&times, waited, grid.pp, m, &split, 0), split);
-        let family = splits::family(&times, self.space.layers(), grid.pp, timing.vpp);
-        let mut splits: Vec<Bounded> = family.into_iter().map(bound).collect();
+        let bound = |split: &Vec<u64>| (bound::of_split(&times, waited, grid.pp, m, split, 0), split.clone());
+        let family = self.family(&times, leaf);
+        let mut splits: Vec<Bounded> = family.iter().map(bound).collect();
         splits.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(splits)
+    }
+
+    /// The searched splits of a leaf; with one chunk a device, all schedules and numbers of replicas have the same.
+    fn family(&self, times: &Times, leaf: &Leaf) -> Family {
+        let Leaf { arithmetic, grid: Grid { pp, .. }, timing: Timing { vpp, .. } } = *leaf;
+        let family = || splits::family(times, self.space.layers(), pp, vpp).into();
+        if vpp > 1 {
+            return family();
+        }
+        Rc::clone(self.families.borrow_mut().entry((arithmetic, pp)).or_insert_with(family))
     }
 
     /// Whether weights, gradients and optimizer state fit however the layers are split, when all is sharded and offloaded
@@ -249,16 +269,35 @@ impl<'a> Appraiser<'a> {
         Ok(fits)
     }
 
-    fn candidate(
+    /// The layout with as much recomputed as its kind of recomputation may, and its footprint, when that fits. Of layers
+    /// recomputed singly that is all but one of each stage: everything is a point of its own.
+    fn most_frugal(
         &self,
         recompute: RecomputeChoice,
         layout: Layout,
         split: &[u64],
         tally: &mut Tally,
+    ) -> Result<Option<(Layout, Footprint)>, EstimateError> {
+        if recompute != RecomputeChoice::Layers {
+            return self.fitting(layout, tally);
+        }
+        match most_layers(split, layout.pp) {
+            0 | 1 => Ok(None),
+            most => self.fitting(Layout { recompute: Recompute::Layers(most - 1), ..layout }, tally),
+        }
+    }
+
+    /// Prices what a layout that fits with most recomputed needs to recompute.
+    fn candidate(
+        &self,
+        recompute: RecomputeChoice,
+        most_frugal: (Layout, Footprint),
+        split: &[u64],
+        tally: &mut Tally,
     ) -> Result<Option<Candidate>, EstimateError> {
         let fitting = match recompute {
-            RecomputeChoice::Layers => self.fewest_layers(&layout, split, tally)?,
-            _ => self.fitting(layout, tally)?,
+            RecomputeChoice::Layers => self.fewest_layers(most_frugal, split, tally)?,
+            _ => Some(most_frugal),
         };
         let Some((layout, footprint)) = fitting else { return Ok(None) };
         self.price(layout, footprint, tally)
@@ -277,21 +316,19 @@ impl<'a> Appraiser<'a> {
     }
 
     /// The layout with the fewest recomputed layers of each stage that fits, at least one; none where nothing need be
-    /// recomputed or everything must be, which are points of their own.
+    /// recomputed, which is a point of its own. All but one of each stage recomputed fits.
     fn fewest_layers(
         &self,
-        layout: &Layout,
+        mut best: (Layout, Footprint),
         split: &[u64],
         tally: &mut Tally,
     ) -> Result<Option<(Layout, Footprint)>, EstimateError> {
-        let some = |count: u64| Layout { recompute: Recompute::Layers(count), ..layout.clone() };
-        let most = most_layers(split, layout.pp);
-        let needless = self.problem.pins.recompute.is_none() && self.fitting(some(0), tally)?.is_some();
-        if most < 2 || needless {
+        let all = best.0.clone();
+        let some = |count: u64| Layout { recompute: Recompute::Layers(count), ..all.clone() };
+        if self.problem.pins.recompute.is_none() && self.fitting(some(0), tally)?.is_some() {
             return Ok(None);
         }
-        let Some(mut best) = self.fitting(some(most - 1), tally)? else { return Ok(None) };
-        let (mut too_few, mut enough) = (0, most - 1);
+        let (mut too_few, mut enough) = (0, most_layers(split, all.pp) - 1);
         while enough - too_few > 1 {
             let middle = u64::midpoint(too_few, enough);
             match self.fitting(some(middle), tally)? {

@@ -92,13 +92,13 @@ fn between(layers: u64, chunks: u64, (first, last): (u64, u64), front: bool) -> 
 
 /// The split whose longest chunk is shortest; of those, the one with the fewest layers at the front.
 fn balanced(times: &Times, layers: u64, chunks: u64) -> Vec<u64> {
-    let each = each_layer(times);
+    let runs: Vec<(u64, f64)> = times.runs.iter().map(|(count, span)| (*count, span.both())).collect();
     let ends = (times.front.both(), times.back.both());
     let (mut low, mut high) = (0.0, times.total);
     let mut best = None;
     for _ in 0..50 {
         let middle = f64::midpoint(low, high);
-        match filled(&each, ends, chunks, middle) {
+        match filled(&runs, ends, chunks, middle) {
             Some(split) => {
                 best = Some(split);
                 high = middle;
@@ -109,24 +109,30 @@ fn balanced(times: &Times, layers: u64, chunks: u64) -> Vec<u64> {
     best.unwrap_or_else(|| even(layers, chunks, true))
 }
 
-fn each_layer(times: &Times) -> Vec<f64> {
-    times.runs.iter().flat_map(|(count, span)| std::iter::repeat_n(span.both(), *count as usize)).collect()
-}
-
-/// Fills chunks from the back up to a limit, leaving each chunk before at least one layer; `None` when layers are left over.
-fn filled(each: &[f64], (front, back): (f64, f64), chunks: u64, limit: f64) -> Option<Vec<u64>> {
+/// Fills chunks from the back up to a limit with runs of equal layers, leaving each chunk before at least one layer; `None`
+/// when layers are left over.
+fn filled(runs: &[(u64, f64)], (front, back): (f64, f64), chunks: u64, limit: f64) -> Option<Vec<u64>> {
     let mut split = vec![0; chunks as usize];
-    let mut left = each.len();
-    for chunk in (0..chunks as usize).rev() {
-        let mut load = if chunk + 1 == chunks as usize { back } else { 0.0 };
+    let mut left: u64 = runs.iter().map(|run| run.0).sum();
+    let mut behind = runs.iter().rev();
+    let (mut here, mut each) = behind.next().copied().unwrap_or_default();
+    for chunk in (0..chunks).rev() {
+        let mut load = if chunk + 1 == chunks { back } else { 0.0 };
         load += if chunk == 0 { front } else { 0.0 };
         if load > limit {
             return None;
         }
-        while left > chunk && load + each[left - 1] <= limit {
-            left -= 1;
-            load += each[left];
-            split[chunk] += 1;
+        while left > chunk {
+            // The hair against rounding where so many layers are just the limit.
+            let fitting = if each > 0.0 { ((limit - load) / each * (1.0 + 1e-12)) as u64 } else { here };
+            let taken = fitting.min(here).min(left - chunk);
+            split[chunk as usize] += taken;
+            (left, here, load) = (left - taken, here - taken, load + taken as f64 * each);
+            match behind.clone().next().filter(|_| here == 0) {
+                Some(run) => (here, each) = *run,
+                None => break,
+            }
+            behind.next();
         }
     }
     (left == 0).then_some(split)
