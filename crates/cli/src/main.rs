@@ -67,6 +67,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    end_when_nobody_reads();
     #[cfg(feature = "runtime")]
     cutplane_runtime::allocator::keep_freed_memory();
     let result = match Cli::parse().verb {
@@ -101,6 +102,21 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// A reader that has had enough (`cutplane ... | head`) ends this program as it ends others, in place of a panic in the next
+/// `print`. Not under a launcher: to MPI a lost connection is an error to report, not the end.
+#[cfg(unix)]
+fn end_when_nobody_reads() {
+    let launched =
+        ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"].iter().any(|name| std::env::var_os(name).is_some());
+    if !launched {
+        // SAFETY: no other thread runs yet, and the default action is a valid one for this signal.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+}
+
+#[cfg(not(unix))]
+fn end_when_nobody_reads() {}
 
 /// An error with its causes in one line; a cause that the text before it has told is not told again.
 fn told(error: &anyhow::Error) -> String {

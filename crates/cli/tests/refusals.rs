@@ -120,3 +120,15 @@ fn running_refuses_what_cannot_run_here() {
     refuses(dir.path(), &["profile", "--out", "file/p.toml"], &["cannot write"]);
     refuses(dir.path(), &["run", "file", "--steps", "1"], &["file"]);
 }
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_has_gone_is_no_reason_to_panic() {
+    let (folder, (reader, writer)) = (folder(), std::io::pipe().unwrap());
+    drop(reader);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cutplane"));
+    child.current_dir(folder.path()).args(["models", "--json"]).env_remove("OMPI_COMM_WORLD_SIZE");
+    let done = child.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let told = String::from_utf8(done.stderr).unwrap();
+    assert!(!done.status.success() && told.is_empty(), "{told}");
+}

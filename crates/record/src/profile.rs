@@ -12,8 +12,8 @@ use crate::provenance::Provenance;
 /// What the `format` field of a profile file must hold.
 pub const PROFILE_FORMAT: &str = "cutplane-device-profile";
 /// The version of the profile format that this build writes. It reads version 1 too, which had neither precisions, nor
-/// staged links, nor notes.
-pub const PROFILE_VERSION: u32 = 2;
+/// staged links, nor notes, and version 2, which had no [`OperatorPoint::beside_factor`].
+pub const PROFILE_VERSION: u32 = 3;
 
 /// Measured behaviour of one device model under one back end: one thread a rank on a CPU, one stream a rank on a card.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,10 @@ pub struct OperatorPoint {
     pub kept_bytes: f64,
     /// Largest extra allocation while the forward or backward pass runs, bytes.
     pub workspace_bytes: f64,
+    /// Time factor of both passes while the other ranks do the same over and over: as many ranks as
+    /// [`DeviceProfile::contention`] has at most. Where it was not measured, the curve's name decides what bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_factor: Option<f64>,
 }
 
 /// Time of an optimizer step.

@@ -150,6 +150,7 @@ fn profile() -> DeviceProfile {
             backward_mad_ns: 1.0,
             kept_bytes: 0.0,
             workspace_bytes: 0.0,
+            beside_factor: None,
         }
     };
     let points = [32, 128, 512].iter().flat_map(|rows| [64, 128, 256, 512, 1024].map(|width| point(*rows, width)));

@@ -12,6 +12,7 @@
 //! and is given as none. Links are measured twice: handed over on the card, and staged through the host.
 
 mod batch;
+mod beside;
 mod cases;
 mod families;
 mod tables;
@@ -62,8 +63,9 @@ struct Seconds {
 
 /// Micro-batches in flight in a turn.
 const IN_FLIGHT: usize = 3;
-/// Share of the progress bar that the operators take.
-const OPERATORS_SHARE: f32 = 0.7;
+/// Share of the progress bar that the operators take, alone and beside busy neighbours.
+const OPERATORS_SHARE: f32 = 0.5;
+const BESIDE_SHARE: f32 = 0.3;
 
 /// Measures operators, boundaries, optimizers, contention and links.
 ///
@@ -80,13 +82,18 @@ pub fn measure(backend: &Backend, options: ProfileOptions<'_>) -> Result<DeviceP
         let mut operators = operators(&cases, backend, &pool, time, progress, &mut notes)?;
         progress(OPERATORS_SHARE, "segment boundaries");
         operators.extend(tables::boundary_and_load(backend, &pool)?);
-        progress(OPERATORS_SHARE + 0.05, "optimizers");
+        progress(OPERATORS_SHARE, "optimizers");
         Ok((operators, tables::optimizers(backend, &pool)?))
     })??;
+    if backend.residence() == Residence::Host && ranks > 1 {
+        let mut on_cases = |done| progress(OPERATORS_SHARE + BESIDE_SHARE * done, "operators beside busy neighbours");
+        let factors = beside::factors(&cases, backend, ranks, &mut on_cases)?;
+        join(&mut operators, &cases, &factors);
+    }
     operators.sort_by(|a, b| (&a.operator, a.precision).cmp(&(&b.operator, b.precision)));
-    progress(OPERATORS_SHARE + 0.1, "contention");
+    let share = OPERATORS_SHARE + BESIDE_SHARE;
+    progress(share, "contention");
     let contention = tables::contention(backend, ranks.max(1))?;
-    let share = OPERATORS_SHARE + 0.15;
     let mut on_links = |done: f64| progress(share + (1.0 - share) * done as f32, "links between ranks");
     let (messages, all_reduce) = measure_links(backend, ranks, Transfers::OnDevice, &mut on_links)?;
     let staged = staged_links(backend, ranks, &mut on_links)?;
@@ -217,6 +224,16 @@ fn curves(
     Ok(curves.into_iter().map(curve).collect())
 }
 
+/// Gives every point the factor of its case.
+fn join(curves: &mut [OperatorCurve], cases: &[Case], factors: &[f64]) {
+    for (case, factor) in cases.iter().zip(factors) {
+        let points = curves.iter_mut().filter(|curve| curve.operator == case.key.operator);
+        for point in points.flat_map(|curve| &mut curve.points).filter(|point| point.axes == case.key.axes) {
+            point.beside_factor = Some(*factor);
+        }
+    }
+}
+
 fn point(case: &Case, samples: &[Sample]) -> OperatorPoint {
     let times = |of: fn(&Sample) -> f64| tables::median(&samples.iter().map(of).collect::<Vec<_>>());
     let (forward_ns, forward_mad_ns) = times(|sample| sample.forward_ns);
@@ -230,6 +247,7 @@ fn point(case: &Case, samples: &[Sample]) -> OperatorPoint {
         backward_mad_ns,
         kept_bytes: times(|sample| sample.kept as f64).0.max(0.0),
         workspace_bytes: times(|sample| sample.workspace as f64).0.max(0.0),
+        beside_factor: None,
     }
 }
 

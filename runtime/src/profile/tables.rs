@@ -58,6 +58,7 @@ pub(crate) fn boundary_and_load(backend: &Backend, pool: &Pool) -> Result<[Opera
             backward_mad_ns,
             kept_bytes: 0.0,
             workspace_bytes: 0.0,
+            beside_factor: None,
         }
     };
     let rows = || ELEMENTS.iter().zip(&times);

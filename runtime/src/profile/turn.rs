@@ -117,6 +117,13 @@ impl<'a> Bench<'a> {
         Ok(samples)
     }
 
+    /// One micro-batch forward and backward, untimed, with what the caches hold: what a busy neighbour does.
+    pub(super) fn warm_turn(&mut self) {
+        let output = self.run(self.inputs());
+        let start = self.start(output);
+        self.run_backward(start);
+    }
+
     fn live(&self) -> i64 {
         self.memory.map_or(0, |memory| memory.current() as i64)
     }

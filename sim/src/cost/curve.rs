@@ -8,7 +8,7 @@ use cutplane_record::OperatorCurve;
 const LEAST_NS: f64 = 1e-3;
 
 /// What a grid holds at one point, each divided by the work of the point.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct PerWork {
     /// Nanoseconds of the forward pass.
     pub(crate) forward_ns: f64,
@@ -18,6 +18,8 @@ pub(crate) struct PerWork {
     pub(crate) kept_bytes: f64,
     /// Bytes of workspace.
     pub(crate) workspace_bytes: f64,
+    /// [`cutplane_record::OperatorPoint::beside_factor`]: a factor, whatever the work; none where a point has none.
+    pub(crate) beside_factor: Option<f64>,
 }
 
 /// An operator's points as a tensor grid over the values that each axis takes.
@@ -61,6 +63,7 @@ impl Grid {
                 backward_ns: log_ns(point.backward_ns),
                 kept_bytes: point.kept_bytes.max(0.0) / point.work,
                 workspace_bytes: point.workspace_bytes.max(0.0) / point.work,
+                beside_factor: point.beside_factor,
             };
             (index.collect(), per_work)
         });
@@ -70,7 +73,7 @@ impl Grid {
     }
 
     /// Interpolates at `axes`: multilinear in the logarithms of the extents, times in the logarithm of time per work,
-    /// bytes in bytes per work. Outside the grid the nearest edge counts.
+    /// bytes in bytes per work, factors as they are. Outside the grid the nearest edge counts.
     ///
     /// # Errors
     /// When the number of axes is another one.
@@ -79,7 +82,7 @@ impl Grid {
             return Err(format!("it has {} axes, {} are needed", self.axes.len(), axes.len()));
         }
         let cells: Vec<Cell> = self.axes.iter().zip(axes).map(|(values, x)| Cell::of(values, *x)).collect();
-        let mut sum = PerWork { forward_ns: 0.0, backward_ns: 0.0, kept_bytes: 0.0, workspace_bytes: 0.0 };
+        let mut sum = PerWork { beside_factor: Some(0.0), ..PerWork::default() };
         for corner in 0..1usize << cells.len() {
             let weight: f64 = cells.iter().enumerate().map(|(axis, cell)| cell.weight(corner >> axis & 1)).product();
             if weight > 0.0 {
@@ -90,6 +93,8 @@ impl Grid {
                 sum.backward_ns += weight * point.backward_ns;
                 sum.kept_bytes += weight * point.kept_bytes;
                 sum.workspace_bytes += weight * point.workspace_bytes;
+                sum.beside_factor =
+                    sum.beside_factor.zip(point.beside_factor).map(|(sum, factor)| sum + weight * factor);
             }
         }
         Ok(PerWork { forward_ns: sum.forward_ns.exp(), backward_ns: sum.backward_ns.exp(), ..sum })

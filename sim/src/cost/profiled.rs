@@ -23,7 +23,8 @@ const STAND_INS: [(&str, &str); 1] = [("arithmetic", "add")];
 /// Prices by interpolation in measured [`DeviceProfile`]s, one for each device model.
 ///
 /// - Operators: time per work, multilinear in logarithms over the grid of the curve; outside the grid the nearest edge's
-///   time per work. `linear*` and `attention*` are bound by compute, all else by memory.
+///   time per work. How far it is bound by memory follows from how much its neighbours slow it down, where that was
+///   measured; else `linear*` and `attention*` are bound by compute, all else by memory.
 /// - An operator without a curve of its own is priced by its stand-in, if there is one (the sum of two values for other arithmetic): profiles of earlier builds
 ///   lack curves of operators that only partitioned models hold.
 /// - One-axis tables (messages, optimizer, load, boundary, all-reduce): interpolated in both logarithms; below the first
@@ -161,6 +162,14 @@ impl Table {
         Err(CostError::precision(device, precision, &known))
     }
 
+    /// The part of an operator's time that is bound by memory, from 0 to 1, when its neighbours stretch it by `factor`: the
+    /// two extremes are the measured factors of the largest number of ranks. None where those do not differ.
+    fn memory_share(&self, factor: f64) -> Option<f64> {
+        let most = self.profile.contention.iter().max_by_key(|point| point.busy_ranks)?;
+        let (low, high) = (most.compute_factor.max(1.0), most.memory_factor.max(1.0));
+        (high > low).then(|| ((factor - low) / (high - low)).clamp(0.0, 1.0))
+    }
+
     fn no_curve(&self, work: String, curve: &str) -> CostError {
         CostError::NoCurve { work, curve: curve.to_owned(), device_model: self.profile.device_model.clone() }
     }
@@ -234,11 +243,10 @@ impl CostModel for Profiled {
             Pass::Forward => nanos(per_work.forward_ns * work),
             Pass::Backward => nanos(per_work.backward_ns * work),
         };
-        Ok(if is_compute_bound(curve) {
-            WorkTime { compute: time, memory: Nanos::ZERO }
-        } else {
-            WorkTime { compute: Nanos::ZERO, memory: time }
-        })
+        let measured = per_work.beside_factor.and_then(|factor| self.table(device).ok()?.memory_share(factor));
+        let share = measured.unwrap_or(if is_compute_bound(curve) { 0.0 } else { 1.0 });
+        let memory = nanos(time.as_f64() * share);
+        Ok(WorkTime { compute: time - memory, memory })
     }
 
     /// From the curve `boundary`. The last stage starts its backward pass from the loss and seeds nothing.

@@ -55,6 +55,7 @@ pub(crate) fn curve(operator: &str, points: &[(&[u64], f64, f64)]) -> OperatorCu
             backward_mad_ns: 0.0,
             kept_bytes: 3.0 * work,
             workspace_bytes: 5.0 * work,
+            beside_factor: None,
         }
     };
     OperatorCurve { operator: operator.into(), precision: Dtype::F32, points: points.iter().map(point).collect() }
@@ -229,6 +230,25 @@ fn contention_is_that_of_the_next_smaller_measured_number() {
     assert_eq!(cost.contention(&cpu, 3), factors(1.1, 1.5));
     assert_eq!(cost.contention(&cpu, 9), factors(1.3, 2.5));
     assert!(!cost.overlaps(&cpu) && cost.overlaps(&device(DeviceKind::Gpu)));
+}
+
+#[test]
+fn how_far_an_operator_is_bound_by_memory_follows_from_what_its_neighbours_cost() {
+    // Between 1.3 and 2.5, the factors of four busy ranks; half way in the logarithm of the rows, half of both.
+    let mut points = curve("linear", &[(&[16, 4, 4], 512.0, 512.0), (&[64, 4, 4], 2048.0, 2048.0)]);
+    points.points[0].beside_factor = Some(1.6);
+    points.points[1].beside_factor = Some(2.8);
+    let price = |curve: &OperatorCurve, rows| {
+        let (cost, model) = (with(vec![curve.clone()]), layer(4, 4));
+        cost.op(&model, OpId::new(0), Pass::Forward, rows, Dtype::F32, &device(DeviceKind::Cpu)).unwrap()
+    };
+    let work = |compute, memory| WorkTime { compute: Nanos::new(compute), memory: Nanos::new(memory) };
+    assert_eq!(price(&points, 16), work(384, 128));
+    assert_eq!(price(&points, 32), work(256, 768));
+    assert_eq!(price(&points, 64), work(0, 2048));
+    // A point without a factor leaves it to the name of the curve.
+    points.points[1].beside_factor = None;
+    assert_eq!(price(&points, 32), work(1024, 0));
 }
 
 /// Cores of hosts `h0`, `h1`, ..., each host joined to the next at 1 GB/s with 1 us.
