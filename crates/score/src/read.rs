@@ -76,11 +76,11 @@ pub struct MeasuredFile {
     pub unknown_columns: Vec<String>,
 }
 
-/// Reads a file of measured rows. Columns may stand in any order; a row whose numbers cannot be read is kept and says so.
+/// Reads a file of measured rows. Columns may stand in any order; a row whose numbers or grade cannot be read, or that has not
+/// a cell for every column, is kept and says so.
 ///
 /// # Errors
-/// [`ScoreError`], naming the file and the line: no such file, not CSV, columns missing, no rows, a row of an unknown
-/// grade.
+/// [`ScoreError`], naming the file and the line: no such file, not CSV, columns missing, no rows.
 pub fn read_rows(path: &Path) -> Result<MeasuredFile, ScoreError> {
     let bytes =
         std::fs::read(path).map_err(|source| ScoreError::Io { path: path.to_owned(), action: "read", source })?;
@@ -92,15 +92,17 @@ pub fn read_rows(path: &Path) -> Result<MeasuredFile, ScoreError> {
 /// # Errors
 /// As [`read_rows`].
 pub fn rows_of(path: &Path, bytes: &[u8]) -> Result<MeasuredFile, ScoreError> {
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    // Lines are counted by their feeds.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n");
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).flexible(true).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|error| malformed(path, &error))?.clone();
     let columns = Columns::of(path, &headers)?;
     let file: Arc<Path> = path.into();
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| malformed(path, &error))?;
-        rows.push(columns.row(&file, rows.len(), &record)?);
+        rows.push(columns.row(&file, rows.len(), &record));
     }
     if rows.is_empty() {
         return Err(ScoreError::Empty { path: path.to_owned() });
@@ -138,6 +140,7 @@ pub(crate) fn hex_digest(cells: &[&str]) -> String {
 /// Where each known column stands.
 struct Columns {
     places: HashMap<&'static str, usize>,
+    count: usize,
     unknown: Vec<String>,
 }
 
@@ -158,7 +161,7 @@ impl Columns {
         let absent: Vec<String> =
             NEEDED.iter().filter(|column| !places.contains_key(*column)).map(|column| format!("'{column}'")).collect();
         if absent.is_empty() {
-            return Ok(Self { places, unknown });
+            return Ok(Self { places, count: headers.len(), unknown });
         }
         Err(ScoreError::Columns { path: path.to_owned(), columns: absent.join(", ") })
     }
@@ -167,21 +170,26 @@ impl Columns {
         COLUMNS.into_iter().filter(|column| !self.places.contains_key(column)).collect()
     }
 
-    fn row(&self, file: &Arc<Path>, index: usize, record: &StringRecord) -> Result<MeasuredRow, ScoreError> {
+    fn row(&self, file: &Arc<Path>, index: usize, record: &StringRecord) -> MeasuredRow {
         let line = record.position().map_or(0, csv::Position::line);
         let mut cells = Cells { columns: self, record, unreadable: Vec::new() };
-        let wrong = |column: &str, value: &str, remedy: &str| ScoreError::Malformed {
-            path: file.to_path_buf(),
-            line,
-            problem: format!("column '{column}': '{value}' is not known: {remedy}"),
-        };
+        if record.len() != self.count {
+            cells.unreadable.push(format!(
+                "{} cells under {} columns: quote what holds commas",
+                record.len(),
+                self.count
+            ));
+        }
         let grade = cells.text("grade");
-        let grade = grade_of(&grade).ok_or_else(|| wrong("grade", &grade, "write A, B or C, or nothing"))?;
+        let grade = grade_of(&grade).unwrap_or_else(|| {
+            cells.unreadable.push(format!("column 'grade': '{grade}' is not known: write A, B or C, or nothing"));
+            Grade::B
+        });
         let measured_value = cells.number("metric_value");
         let measured_memory = cells.number("memory_gb");
         let row = cells.row(file, (line, index), grade);
         let digest = hex_digest(&record.iter().collect::<Vec<_>>());
-        Ok(MeasuredRow { row, measured_value, measured_memory, unreadable: cells.unreadable, digest })
+        MeasuredRow { row, measured_value, measured_memory, unreadable: cells.unreadable, digest }
     }
 }
 

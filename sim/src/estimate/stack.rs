@@ -23,6 +23,8 @@ pub enum Trait {
     OverlapsGradients,
     /// Shards of parameters are gathered a unit ahead (FSDP, ZeRO-3).
     Prefetches,
+    /// Parameters that others updated are gathered beside the next forward pass (ZeRO-1 and -2).
+    GathersAhead,
     /// A pipeline rank waits for its neighbours at every exchange.
     BlockingPipeline,
     /// Messages between interleaved stages travel beside computation.
@@ -33,6 +35,8 @@ pub enum Trait {
     /// A token goes once to each node that has experts for it, and is forwarded inside (DeepSeek-AI 2024, section 3.2.2; its
     /// library DeepEP).
     ForwardsTokens,
+    /// The optimizer is written out in operators: a kernel for each term, in 32 bits as in mixed precision.
+    UpdatesByTerms,
     /// Ranks broadcast the parameters that they updated one after the other, where shards would be gathered at once.
     BroadcastsUpdates,
 }
@@ -64,6 +68,9 @@ pub struct Stack {
     /// Memory traffic of a layer's pointwise operators over what they must read and write: casts, copies, layouts, kernels that
     /// do not reach the device's stream bandwidth.
     pub pointwise_traffic: f64,
+    /// Bytes of a number that operators between products read and write in mixed precision: 2, or more where the framework
+    /// keeps some of them in 32 bits (softmax, norms, sums under automatic casts).
+    pub mixed_bytes: f64,
     /// Host time to launch one kernel of a forward pass, us.
     pub forward_launch_us: f64,
     /// Host time to launch one kernel of a backward pass, us (autograd's own thread needs no Python).
@@ -76,8 +83,8 @@ pub struct Stack {
     pub step_ms: f64,
     /// Host time of an optimizer step, us a parameter tensor.
     pub tensor_us: f64,
-    /// Memory traffic of the optimizer step, bytes a parameter that the rank updates: gradients copied, checked, clipped;
-    /// master weights, moments, weights.
+    /// Memory traffic of the optimizer step in mixed precision, bytes a parameter that the rank updates: gradients copied,
+    /// checked, clipped; master weights, moments, weights. In 32 bits nothing is read or written twice, unless [`Trait::UpdatesByTerms`].
     pub optimizer_bytes: f64,
     /// Bytes of a gradient on the wire in mixed precision.
     pub gradient_bytes: f64,
@@ -118,6 +125,7 @@ impl Default for Stack {
             nccl_minor: 18,
             loss_bytes_per_logit: 40.0,
             pointwise_traffic: 1.3,
+            mixed_bytes: 2.0,
             forward_launch_us: 12.0,
             backward_launch_us: 8.0,
             checkpoint_us: 200.0,

@@ -98,7 +98,8 @@ pub(super) fn gradient_sync(
     }
     let dense = exchange(all.dense, Holders::All, layout, mesh, stack);
     let experts = exchange(all.experts, Holders::Experts, layout, mesh, stack);
-    let (hideable, after_update) = (dense.hideable + experts.hideable, dense.late + experts.late);
+    let hideable = dense.hideable + experts.hideable;
+    let after_update = waited_for(dense.late + experts.late, times, layout, stack);
     if !overlaps_gradients(layout, stack) || hideable <= 0.0 {
         return Sync { behind: hideable, after_update, ..Sync::default() };
     }
@@ -118,6 +119,19 @@ pub(super) fn gradient_sync(
     let window = completing(&times[0], layout);
     let (slowed, behind) = beside(window, first, buckets(parameters[0], layout, stack) as f64, slowdown);
     Sync { travel: Travel { chunks, slowed, slowed_before, behind }, behind: 0.0, after_update }
+}
+
+/// What gathering updated parameters for `late` seconds adds to a step: all of it, or what the next forward passes do not hide:
+/// one over the first chunk, then as many as there are stages over each other one.
+fn waited_for(late: f64, times: &[StageTime], layout: &Layout, stack: &Stack) -> f64 {
+    if !stack.has(Trait::GathersAhead) {
+        return late;
+    }
+    let slowdown = stack.overlap_slowdown;
+    let passes = |chunk: usize| if chunk == 0 { 1.0 } else { layout.pp as f64 };
+    let room: f64 = times.iter().enumerate().map(|(chunk, time)| passes(chunk) * time.forward * slowdown).sum();
+    let hidden = late.min(room);
+    late - hidden + hidden * (1.0 - 1.0 / slowdown)
 }
 
 /// The pass that completes a chunk's gradients, s.
@@ -221,7 +235,8 @@ pub(super) fn optimizer_seconds(
     let shard = |parameters: f64, replicas: u64| parameters / ranks.min(replicas).max(1) as f64;
     let own = shard(parameters.dense, ranks) + shard(parameters.experts, layout.expert_replicas());
     let state = layout.optimizer.state_per_parameter() as f64;
-    let bytes = match (layout.optimizer, layout.precision.is_mixed()) {
+    let stated = layout.precision.is_mixed() || stack.has(Trait::UpdatesByTerms);
+    let bytes = match (layout.optimizer, stated) {
         (_, false) => 4.0 * (3.0 + 2.0 * state),
         (Optimizer::AdamW, true) => stack.optimizer_bytes,
         (Optimizer::Sgd, true) => stack.optimizer_bytes - 16.0,
@@ -232,4 +247,24 @@ pub(super) fn optimizer_seconds(
     }
     let kernel = Kernel::pointwise((own * bytes) as u64, 0);
     (gpu.seconds(&kernel, Precision::F32), host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_gathered_ahead_cost_what_the_next_passes_do_not_hide() {
+        let time = StageTime { forward: 1.0, backward: 2.0, weight_gradient: 1.0 };
+        let layout = Layout { pp: 4, ..Layout::default() };
+        let waits = Stack { overlap_slowdown: 1.0, ..Stack::default() };
+        let mut ahead = waits.clone();
+        ahead.traits.push(Trait::GathersAhead);
+        assert!((waited_for(3.0, &[time], &layout, &waits) - 3.0).abs() < 1e-12);
+        assert!((waited_for(3.0, &[time], &layout, &ahead) - 2.0).abs() < 1e-12);
+        // A second chunk comes up after four passes of the first.
+        assert!(waited_for(3.0, &[time; 2], &layout, &ahead).abs() < 1e-12);
+        let slowed = Stack { overlap_slowdown: 1.25, ..ahead };
+        assert!((waited_for(1.0, &[time], &layout, &slowed) - 0.2).abs() < 1e-12);
+    }
 }

@@ -120,11 +120,15 @@ impl Walk {
     fn seconds(&self, micro_batches: u64, checkpoint: Checkpoint) -> f64 {
         let stages = self.forward.len();
         let mut free = vec![0.0_f64; stages];
+        // Copies between two neighbours wait for each other, those of one direction.
+        let mut down = vec![0.0_f64; stages];
+        let mut up = vec![0.0_f64; stages];
         for _ in 0..micro_batches {
             let mut arrived = 0.0;
-            for (free, (forward, hop)) in free.iter_mut().zip(self.forward.iter().zip(&self.hop)) {
-                *free = free.max(arrived) + forward;
-                arrived = *free + hop;
+            for stage in 0..stages {
+                free[stage] = free[stage].max(arrived) + self.forward[stage];
+                down[stage] = down[stage].max(free[stage]) + self.hop[stage];
+                arrived = down[stage];
             }
         }
         for passed in 0..micro_batches {
@@ -133,7 +137,10 @@ impl Walk {
             for stage in (0..stages).rev() {
                 let ready = free[stage] + if again { self.forward[stage] } else { 0.0 };
                 free[stage] = ready.max(arrived) + self.backward[stage];
-                arrived = free[stage] + if stage > 0 { self.hop[stage - 1] } else { 0.0 };
+                if let Some(before) = stage.checked_sub(1) {
+                    up[before] = up[before].max(free[stage]) + self.hop[before];
+                    arrived = up[before];
+                }
             }
         }
         free.into_iter().fold(0.0, f64::max)

@@ -10,7 +10,9 @@ use cutplane_sim::advanced::offload::{Path, host_optimizer_step, streamed_pass, 
 use cutplane_sim::advanced::overlap::{bucketed, data_parallel_bounds, sliced};
 use cutplane_sim::advanced::recomputation::{best_segments, full_recomputation_slowdown, segment_memory};
 use cutplane_sim::advanced::recurrence::{cell_operations, serial_depth, wavefront_depth};
-use cutplane_sim::advanced::synchrony::{asynchronous_rate, bulk_rate, makespan, proportional_shares};
+use cutplane_sim::advanced::synchrony::{asynchronous_rate, bulk_rate, proportional_shares};
+use cutplane_sim::engine::step::served_at;
+use cutplane_units::Nanos;
 
 use crate::near;
 
@@ -58,12 +60,14 @@ fn pollux_steps_of_many_replicas() {
 
 #[test]
 fn barriers_wait_for_the_slowest_and_staleness_forgives() {
-    let steps = [vec![1.0, 3.0, 1.0, 3.0], vec![3.0, 1.0, 3.0, 1.0]];
-    assert_eq!(makespan(&steps, 0), 12.0);
-    assert_eq!(makespan(&steps, usize::MAX), 8.0);
-    assert_eq!(makespan(&steps, 1), 8.0);
-    let straggler = [vec![1.0; 4], vec![2.0; 4]];
-    assert_eq!([0, 1, 9].map(|staleness| makespan(&straggler, staleness)), [8.0; 3]);
+    let makespan = |steps: [[u64; 4]; 2], bound| {
+        let steps = steps.map(|worker| worker.map(Nanos::new).to_vec());
+        served_at(&steps, Nanos::ZERO, bound).unwrap().makespan.get()
+    };
+    let steps = [[1, 3, 1, 3], [3, 1, 3, 1]];
+    assert_eq!([Some(0), Some(1), None].map(|bound| makespan(steps, bound)), [12, 8, 8]);
+    let straggler = [[1; 4], [2; 4]];
+    assert_eq!([Some(0), Some(1), Some(9)].map(|bound| makespan(straggler, bound)), [8; 3]);
     assert_eq!((bulk_rate(&[1.0, 2.0]), asynchronous_rate(&[1.0, 2.0])), (1.0, 1.5));
 }
 

@@ -67,3 +67,16 @@ fn absurd_cells_are_skipped_and_nothing_panics() {
     let panics: usize = sources.iter().filter_map(|source| source.skipped.get("not-computable")).sum();
     assert_eq!(panics, 0, "a cost model gave up on {panics} rows");
 }
+
+#[test]
+fn rows_that_a_table_mangled_are_skipped_and_the_others_scored() {
+    let good = GOOD[0];
+    let short = good.strip_suffix(",,,,,").expect("open cells at the end");
+    let mut bytes = format!("{HEADER},grade\n{good},A\n{good},A,extra\n{short}\n{good},A?\n").into_bytes();
+    bytes.extend(format!("{good},A\n").into_bytes().into_iter().map(|byte| if byte == b'G' { 0xff } else { byte }));
+    let rows = rows_of(Path::new("rows.csv"), &bytes).expect("readable").rows;
+    assert_eq!(rows.len(), 5);
+    let sources = summarise(&score_rows(rows, &Profile::default()), cutplane_score::Grades::AB);
+    assert_eq!(sources[0].skipped.get("unreadable-number"), Some(&3), "{:?}", sources[0].skipped);
+    assert!(sources[0].rows_scored > 0);
+}

@@ -60,7 +60,7 @@ pub use error::StepError;
 pub use noise::{Noise, Spread, draws};
 pub use program::{Activity, ChunkWork, DeviceWork, Gradients, HopTime, Pass, Piece, StepProgram};
 pub use schedule::{PassKind, PipelineSchedule};
-pub use served::{ServedRun, ServedWorkers, served};
+pub use served::{ServedRun, ServedWorkers, served, served_at};
 pub use timeline::{Closing, Detail, StepSpan, StepTimeline};
 
 /// Simulates one step.

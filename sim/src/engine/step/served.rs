@@ -67,22 +67,52 @@ enum Event {
 /// ```
 pub fn served(workers: &ServedWorkers, noise: &Noise, steps: u64) -> Result<ServedRun, StepError> {
     noise.check()?;
+    let mut clocks: Vec<_> = (0..workers.workers as u64).map(|worker| WorkerClock::new(noise, worker)).collect();
+    run(workers, steps, |worker, _| clocks[worker].step(workers.compute.get()))
+}
+
+/// Runs workers whose steps take the times that `steps` states, worker by worker, all of them as many steps; `transfer` and
+/// `bound` are those of [`ServedWorkers`].
+///
+/// # Errors
+/// [`StepError`] for workers with different numbers of steps, for no workers or steps, and for more than 10^8 updates.
+///
+/// ```
+/// use cutplane_sim::engine::step::served_at;
+/// use cutplane_units::Nanos;
+/// let steps = [[1, 3], [3, 1]].map(|worker| worker.map(Nanos::new).to_vec());
+/// let makespan = |bound| served_at(&steps, Nanos::ZERO, bound).map(|run| run.makespan.get());
+/// assert_eq!((makespan(Some(0))?, makespan(None)?), (6, 4));
+/// # Ok::<(), cutplane_sim::engine::step::StepError>(())
+/// ```
+pub fn served_at(steps: &[Vec<Nanos>], transfer: Nanos, bound: Option<u64>) -> Result<ServedRun, StepError> {
+    let each = steps.first().map_or(0, Vec::len);
+    if let Some(other) = steps.iter().map(Vec::len).find(|own| *own != each) {
+        let problem = format!("{each} and {other} steps");
+        return Err(StepError { field: "steps", problem, remedy: "state as many times for every worker" });
+    }
+    let workers = ServedWorkers { workers: steps.len(), compute: Nanos::ZERO, transfer, bound };
+    run(&workers, each as u64, |worker, done| steps[worker][done as usize].get())
+}
+
+/// Runs every worker for `steps` steps; the step of `worker` that follows `done` others computes for `compute(worker, done)` ns.
+fn run(workers: &ServedWorkers, steps: u64, compute: impl FnMut(usize, u64) -> u64) -> Result<ServedRun, StepError> {
     let updates = steps.saturating_mul(workers.workers as u64);
     if updates == 0 || updates > 100_000_000 {
         let remedy = "run at least one worker for one step, and at most 10^8 updates in all";
         return Err(StepError { field: "workers, steps", problem: updates.to_string(), remedy });
     }
-    let mut run = Run::new(workers, noise, steps);
+    let mut run = Run::new(workers, steps, compute);
     while let Some(Reverse((time, event, worker))) = run.events.pop() {
         run.handle(time, event, worker);
     }
     Ok(run.result(updates))
 }
 
-struct Run<'a> {
+struct Run<'a, C> {
     setting: &'a ServedWorkers,
     steps: u64,
-    clocks: Vec<WorkerClock>,
+    compute: C,
     events: BinaryHeap<Reverse<(u64, Event, usize)>>,
     /// When the server's links out and in are free, ns.
     out: u64,
@@ -100,13 +130,13 @@ struct Run<'a> {
     end: u64,
 }
 
-impl<'a> Run<'a> {
-    fn new(setting: &'a ServedWorkers, noise: &Noise, steps: u64) -> Self {
+impl<'a, C: FnMut(usize, u64) -> u64> Run<'a, C> {
+    fn new(setting: &'a ServedWorkers, steps: u64, compute: C) -> Self {
         let workers = setting.workers;
         Self {
             setting,
             steps,
-            clocks: (0..workers as u64).map(|worker| WorkerClock::new(noise, worker)).collect(),
+            compute,
             events: (0..workers).map(|worker| Reverse((0, Event::Asks, worker))).collect(),
             out: 0,
             into: 0,
@@ -128,7 +158,7 @@ impl<'a> Run<'a> {
                 // The parameters are those of the moment when they leave.
                 self.out = self.out.max(time) + transfer;
                 self.pulled[worker] = self.version;
-                let computed = self.out + self.clocks[worker].step(self.setting.compute.get());
+                let computed = self.out + (self.compute)(worker, self.done[worker]);
                 self.events.push(Reverse((computed, Event::Computed, worker)));
             }
             Event::Computed => {
@@ -183,7 +213,7 @@ impl<'a> Run<'a> {
 mod tests {
     use super::*;
 
-    fn run(bound: Option<u64>, noise: &Noise) -> ServedRun {
+    fn jittered(bound: Option<u64>, noise: &Noise) -> ServedRun {
         let workers = ServedWorkers { workers: 8, compute: Nanos::new(1_000_000), transfer: Nanos::new(1_000), bound };
         served(&workers, noise, 200).expect("a valid run")
     }
@@ -199,7 +229,7 @@ mod tests {
     #[test]
     fn a_barrier_waits_for_stragglers_and_a_bound_only_for_those_left_far_behind() {
         let noise = Noise { jitter: 0.0, straggler_share: 0.2, straggler_slowdown: 4.0, seed: 5 };
-        let [bulk, stale, free] = [Some(0), Some(20), None].map(|bound| run(bound, &noise));
+        let [bulk, stale, free] = [Some(0), Some(20), None].map(|bound| jittered(bound, &noise));
         // 200 steps at the pace of the slowest of eight.
         assert!(bulk.makespan >= Nanos::new(200 * 4_000_000), "{bulk:?}");
         assert!(bulk.waiting_share > 0.4 && free.waiting_share.abs() < 1e-12, "{bulk:?} {free:?}");
@@ -211,10 +241,10 @@ mod tests {
     #[test]
     fn under_jitter_alone_every_relaxation_is_faster() {
         let noise = Noise { jitter: 0.4, straggler_share: 0.0, straggler_slowdown: 1.0, seed: 11 };
-        let rates = [Some(0), Some(1), Some(4), None].map(|bound| run(bound, &noise).updates_per_s);
+        let rates = [Some(0), Some(1), Some(4), None].map(|bound| jittered(bound, &noise).updates_per_s);
         assert!(rates.windows(2).all(|pair| pair[0] < pair[1]), "{rates:?}");
-        assert_eq!(run(Some(4), &noise), run(Some(4), &noise));
-        assert_ne!(run(None, &noise), run(None, &Noise { seed: 12, ..noise }));
+        assert_eq!(jittered(Some(4), &noise), jittered(Some(4), &noise));
+        assert_ne!(jittered(None, &noise), jittered(None, &Noise { seed: 12, ..noise }));
     }
 
     #[test]
@@ -222,5 +252,7 @@ mod tests {
         let workers = ServedWorkers { workers: 0, compute: Nanos::new(1), transfer: Nanos::new(1), bound: None };
         let refused = served(&workers, &Noise::NONE, 10).expect_err("no workers");
         assert_eq!(refused.field, "workers, steps");
+        let unequal = [vec![Nanos::new(1)], vec![Nanos::new(1); 2]];
+        assert_eq!(served_at(&unequal, Nanos::ZERO, None).expect_err("unequal steps").field, "steps");
     }
 }

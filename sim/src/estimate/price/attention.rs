@@ -86,7 +86,7 @@ impl Pricer<'_> {
         let batch = operator.output.rows(self.layout.micro_batch) as f64 / all_queries;
         let groups = batch * attention.heads as f64 / self.tp();
         let (queries, width) = (all_queries / self.cp(), attention.head_dim as f64);
-        let scores = groups * queries * keys * self.bytes();
+        let scores = groups * queries * keys * self.stored();
         let precision = arithmetic_beside_products(self.layout.precision);
         let product = self.product_in(queries, keys, width, groups, precision);
         let context = self.product_in(queries, width, keys, groups, precision);

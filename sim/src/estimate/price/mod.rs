@@ -68,6 +68,11 @@ impl Pricer<'_> {
         self.layout.precision.activation_bytes() as f64
     }
 
+    /// Bytes of a number between products.
+    fn stored(&self) -> f64 {
+        if self.layout.precision.is_mixed() { self.stack.mixed_bytes } else { self.bytes() }
+    }
+
     fn tp(&self) -> f64 {
         self.layout.tp as f64
     }
@@ -134,7 +139,7 @@ impl Pricer<'_> {
 
     /// Pointwise passes: so many times the elements are read or written forward and backward, in so many kernels.
     fn pointwise(&self, elements: f64, forward: f64, backward: f64, kernels: (f64, f64)) -> Passes {
-        let bytes = elements * self.bytes() * self.stack.pointwise_traffic;
+        let bytes = elements * self.stored() * self.stack.pointwise_traffic;
         Passes {
             forward: self.traffic(forward * bytes, kernels.0),
             input_gradient: self.traffic(backward * bytes, kernels.1),

@@ -14,7 +14,7 @@ impl Pricer<'_> {
     /// Reads and writes of an operator bound by memory, in elements of its output or of its inputs.
     pub(super) fn traffic_of(&self, operator: &Operator) -> Passes {
         let (out, read) = (self.elements(operator), self.input_elements(operator));
-        let mask = MASK / self.bytes();
+        let mask = MASK / self.stored();
         match &operator.kind {
             // Mean and variance stay on chip; backward reads the input and both gradients, then once more for the weights.
             OpKind::LayerNorm { .. } | OpKind::RmsNorm(_) => self.pointwise(out, 2.0, 5.0, (1.0, 2.0)),
@@ -43,7 +43,7 @@ impl Pricer<'_> {
 
     /// Adds the residual, with the dropout of the branch where there is one; backward the gradients of the branches meet.
     fn residual(&self, elements: f64) -> Passes {
-        let mask = MASK / self.bytes();
+        let mask = MASK / self.stored();
         match (self.stack.has(Trait::Dropout), self.stack.has(Trait::FusedPointwise)) {
             (true, true) => self.pointwise(elements, 3.0 + mask, 5.0 + mask, (1.0, 2.0)),
             (true, false) => self.pointwise(elements, 5.0 + mask, 5.0 + mask, (2.0, 2.0)),

@@ -7,7 +7,7 @@ use cutplane_sim::estimate::{
 };
 use cutplane_sim::kernel;
 
-use super::stack::is_test;
+use super::stack::{is_nvidia_example, is_test};
 use crate::parse::{self, AttentionChoice, Degrees, Products, SoftwareFamily, words::says};
 use crate::prediction::{Origin, Skip, TraceEntry};
 use crate::row::Row;
@@ -226,6 +226,10 @@ fn precision(row: &Row, device: &DeviceSpec, trace: &mut Vec<TraceEntry>) -> Res
         return Ok(usual);
     };
     Ok(match stated.products {
+        Products::F32 if has_bf16(device) && is_nvidia_example(row) => {
+            trace.push(assumed("precision", "Tf32: what NVIDIA's containers make of 32 bits since 2020"));
+            Precision::Tf32
+        }
         Products::F32 => Precision::F32,
         Products::Tf32 => Precision::Tf32,
         Products::F32OrTf32 => {

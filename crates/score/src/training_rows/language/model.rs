@@ -6,6 +6,7 @@ use cutplane_zoo::transformer::{
     Decoder, Encoder, EncoderDecoder, EncoderHead, Experts, Norm, Positions, TransformerXl,
 };
 
+use crate::parse::words::says;
 use crate::parse::{self, RowModel, SoftwareFamily, Transformer, TransformerKind};
 use crate::prediction::{Origin, Skip, TraceEntry};
 use crate::row::Row;
@@ -17,8 +18,12 @@ const FILLED: f64 = 0.6;
 /// Width of ELECTRA's generator over the discriminator's, inverted (Clark et al. 2020, section 3.2).
 const GENERATOR: u64 = 3;
 /// Logits that Transformer-XL's adaptive softmax computes a token: the head of 20 000 words and its clusters, and of the
-/// tails of 20 000, 160 000 and 67 735 words what the one token in eight needs that lies there. Assumed.
+/// tails of 20 000, 160 000 and 67 735 words what the one token in eight needs that lies there (both of its implementations
+/// gather these tokens first). Assumed.
 const ADAPTIVE_LOGITS: u64 = 30_000;
+/// Tokens of a sample where entities are recognised: NVIDIA's benchmarks of BioBERT train with 128 and with 512, of which their
+/// batches fit the memory in 32 bits with 128 alone.
+const ENTITY_TOKENS: u64 = 128;
 
 /// A model and where its sizes come from.
 pub(super) struct TrainedModel {
@@ -33,17 +38,23 @@ pub(super) struct TrainedModel {
 pub(super) fn model(row: &Row) -> Result<TrainedModel, Skip> {
     let length = |usual: Option<u64>| {
         let missing = || Skip::new("missing-sequence-length", format!("column 'seq_len' of '{}'", row.model));
-        row.seq_len.or(usual).ok_or_else(missing)
+        stated_length(row).or(usual).ok_or_else(missing)
     };
     match parse::model(row)? {
         RowModel::Named { name } => {
             let (preset, segment) = transformer_xl_of(&name);
-            transformer_xl(row, preset, length(Some(segment))?)
+            transformer_xl(preset, length(Some(segment))?)
         }
         RowModel::Transformer(shape) => {
             let length = length(None)?;
             if !is_binned(row, &shape, length) {
-                return transformer_model(row, shape, length);
+                let mut model = transformer_model(row, shape, length)?;
+                if row.seq_len != Some(length) {
+                    model
+                        .trace
+                        .push(assumed("tokens of a sample, which the notes call another task's default", &length));
+                }
+                return Ok(model);
             }
             let filled = (length as f64 * FILLED) as u64;
             let mut model = transformer_model(row, shape, filled)?;
@@ -51,6 +62,14 @@ pub(super) fn model(row: &Row) -> Result<TrainedModel, Skip> {
             Ok(model)
         }
     }
+}
+
+/// Tokens of a sample. A length that the notes take from the default of question answering does not hold where the task is to
+/// recognise entities.
+fn stated_length(row: &Row) -> Option<u64> {
+    let notes = row.notes.to_ascii_lowercase();
+    let borrowed = says(&notes, &["repo default"]) && says(&notes, &["for ner "]);
+    if borrowed { Some(ENTITY_TOKENS) } else { row.seq_len }
 }
 
 fn transformer_model(row: &Row, shape: Transformer, length: u64) -> Result<TrainedModel, Skip> {
@@ -182,7 +201,7 @@ fn encoder_decoder(shape: &Transformer) -> EncoderDecoder {
 /// Whether a row trains a task on top of a trained encoder: two numbers a token, or one answer a sample.
 pub(super) fn is_fine_tuning(row: &Row) -> bool {
     let text = format!("{} {} {}", row.metric_name, row.model, row.notes).to_ascii_lowercase();
-    parse::words::says(&text, &["fine-tun", "finetun", "squad", "mrpc", "glue", "question answering"])
+    says(&text, &["fine-tun", "finetun", "squad", "mrpc", "glue", "question answering"])
 }
 
 /// Whether the head of an encoder computes only the words that are predicted, as all but Megatron's models do.
@@ -215,30 +234,26 @@ fn transformer_xl_of(name: &str) -> (TransformerXl, u64) {
     if name.ends_with("large") { (TransformerXl::large(), 384) } else { (TransformerXl::base(), 192) }
 }
 
-/// Transformer-XL as NVIDIA trains it: the memory is as long as the segment, the softmax adaptive; in TensorFlow every token
-/// computes every tail.
-fn transformer_xl(row: &Row, preset: TransformerXl, length: u64) -> Result<TrainedModel, Skip> {
+/// Transformer-XL as NVIDIA trains it: the memory is as long as the segment, the softmax adaptive.
+fn transformer_xl(preset: TransformerXl, length: u64) -> Result<TrainedModel, Skip> {
     let vocab = preset.vocab;
     let graph = built(TransformerXl { memory_length: length, ..preset }.graph(length))?;
-    let family = parse::software(&row.framework).family;
-    let ragged = !matches!(family, SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2);
-    let logits = if ragged { ADAPTIVE_LOGITS } else { vocab };
     let mut folded = FoldedModel::new(&graph);
     for operator in folded.blocks.iter_mut().flat_map(|block| &mut block.operators) {
         match &mut operator.kind {
-            OpKind::Linear { outputs, .. } if *outputs == vocab => *outputs = logits,
-            OpKind::CrossEntropy { classes, .. } => *classes = logits,
+            OpKind::Linear { outputs, .. } if *outputs == vocab => *outputs = ADAPTIVE_LOGITS,
+            OpKind::CrossEntropy { classes, .. } => *classes = ADAPTIVE_LOGITS,
             _ => continue,
         }
         for ty in operator.inputs.iter_mut().chain([&mut operator.output]) {
             if let Some(last) = ty.dims.last_mut().filter(|extent| **extent == vocab) {
-                *last = logits;
+                *last = ADAPTIVE_LOGITS;
             }
         }
     }
     let trace = vec![
         TraceEntry { name: "sizes of the model".into(), value: "Dai et al. 2019".into(), origin: Origin::Datasheet },
-        assumed("logits of a token", &logits),
+        assumed("logits of a token", &ADAPTIVE_LOGITS),
     ];
     Ok(TrainedModel { folded, trace })
 }

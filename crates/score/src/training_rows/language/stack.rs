@@ -20,8 +20,18 @@ pub(super) fn stack(row: &Row, device: &DeviceSpec, profile: &Profile) -> RowSta
     let family = device.accelerator.as_ref().map(|facts| facts.architecture);
     let stack = profile.stack(name(row), family);
     let mut stack = if reduces_narrow_gradients(row) { Stack { gradient_bytes: 2.0, ..stack } } else { stack };
-    if says(&row.notes.to_ascii_lowercase(), &["deepep"]) && !stack.has(Trait::ForwardsTokens) {
-        stack.traits.push(Trait::ForwardsTokens);
+    let notes = row.notes.to_ascii_lowercase();
+    let stated: [(&[&str], Trait); 2] = [
+        (&["deepep"], Trait::ForwardsTokens),
+        (
+            &["overlap-param-gather", "overlap_param_gather", "overlap-param-sync", "overlap_param_sync"],
+            Trait::GathersAhead,
+        ),
+    ];
+    for (words, stated) in stated {
+        if says(&notes, words) && !stack.has(stated) {
+            stack.traits.push(stated);
+        }
     }
     let origin = if stack.source == "assumed" {
         Origin::Assumed
@@ -43,12 +53,14 @@ fn name(row: &Row) -> &'static str {
         SoftwareFamily::DeepSpeed => "deepspeed-zero",
         SoftwareFamily::Pytorch if is_nvidia_example(row) && !is_fused(row) => "nvidia-examples-eager",
         SoftwareFamily::Pytorch | SoftwareFamily::Paddle if is_nvidia_example(row) => "nvidia-examples",
-        SoftwareFamily::TensorFlow1 | SoftwareFamily::TensorFlow2 => "nvidia-examples-tensorflow",
+        SoftwareFamily::TensorFlow1 => "nvidia-examples-tensorflow-1",
+        SoftwareFamily::TensorFlow2 => "nvidia-examples-tensorflow",
         _ => "pytorch-ddp",
     }
 }
 
-fn is_nvidia_example(row: &Row) -> bool {
+/// Whether it is one of NVIDIA's examples, in its containers.
+pub(super) fn is_nvidia_example(row: &Row) -> bool {
     let text = format!("{} {} {}", row.source, row.citation, row.framework).to_ascii_lowercase();
     says(&text, &["deeplearningexamples", "ngc", "nvidia"])
 }
