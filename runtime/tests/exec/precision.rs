@@ -3,8 +3,7 @@
 //! Plans are held to one rank in the same precision. Where ranks only share the batch, or the layers, each operator computes what
 //! it computes there, and only sums of gradients, in f32, and sums where a cut value has several readers come in another order.
 //! Ranks of a tensor axis round their summands before they add them up: an error of 2^-9 in bf16 and 2^-12 in f16 of each value
-//! there. Losses may differ by [`bound`] relative; and what the parameters have moved by, in the root mean square, by ten
-//! times that.
+//! there. By how much losses and what the parameters have moved by may differ says [`bounds`]; a tenth of it was measured.
 
 use cutplane_graph::{Dtype, OpKind};
 use cutplane_plan::{Execution, Optimizer, Recompute, Schedule, Synchronisation};
@@ -35,11 +34,12 @@ fn train(subject: &Subject, case: &Case, precision: Dtype) -> Trained {
     Trained { losses, ranks: run.parameters().expect("alive"), skipped }
 }
 
-const fn bound(precision: Dtype, case: &Case) -> f64 {
+/// Relative difference of a loss, and of what the parameters have moved by in the root mean square.
+const fn bounds(precision: Dtype, case: &Case) -> (f64, f64) {
     match (case.tensor, precision) {
-        (Axis::None, _) => 1e-5,
-        (_, Dtype::F16) => 5e-4,
-        _ => 4e-3,
+        (Axis::None, _) => (1e-6, 1e-6),
+        (_, Dtype::F16) => (2e-5, 2e-3),
+        _ => (2e-4, 2e-2),
     }
 }
 
@@ -114,7 +114,7 @@ fn sixteen_bits_train_under_every_plan_as_on_one_rank() {
             assert!(expected.skipped < STEPS, "{name} {precision}: every step has overflown");
             for case in cases(&subject) {
                 let got = train(&subject, &case, precision);
-                let most = bound(precision, &case);
+                let (most, furthest) = bounds(precision, &case);
                 let pairs = got.losses.iter().zip(&expected.losses);
                 let off = pairs.map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
                 let moved = apart(&subject, &case, &got, &expected);
@@ -122,7 +122,7 @@ fn sixteen_bits_train_under_every_plan_as_on_one_rank() {
                 println!("{what}: losses off by {off:.1e}, movement by {moved:.1e}");
                 assert_eq!(got.skipped, expected.skipped, "{what}");
                 assert!(off <= most, "{what}: losses {:?} for {:?}", got.losses, expected.losses);
-                assert!(moved <= 10.0 * most, "{what}: {moved} of the movement apart");
+                assert!(moved <= furthest, "{what}: {moved} of the movement apart");
             }
         }
     }
