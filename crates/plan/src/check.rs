@@ -1,6 +1,7 @@
 //! The deadlock check: can every rank of a program run to its end?
 //!
-//! Sends do not wait; receives wait for their send; a collective waits until every rank of its group has reached it.
+//! Sends and pushes do not wait; receives wait for their send; a collective waits until every rank of its group has reached it,
+//! a pull until every rank of its group has pushed as often as it needs: a server serves whatever it waits for.
 //! Under these rules the order in which ranks advance does not matter, so running the program once without a clock
 //! decides it.
 
@@ -126,7 +127,8 @@ fn collectives(program: &Program, rank: usize) -> impl Iterator<Item = (GroupId,
 fn check_collective_order(program: &Program) -> Result<(), ProgramError> {
     for rank in 0..program.ranks.len() {
         let id = Rank(rank as u32);
-        let mut groups = collectives(program, rank).map(|(group, _)| group);
+        let served = program.ranks[rank].instructions.iter().filter_map(|instruction| instruction.action.served());
+        let mut groups = collectives(program, rank).map(|(group, _)| group).chain(served);
         if let Some(group) = groups.find(|group| !program.group(*group).ranks.contains(&id)) {
             return Err(ProgramError::Stranger { rank: id, what: group.to_string() });
         }
@@ -154,6 +156,7 @@ struct Progress {
     sent: BTreeSet<MessageId>,
     reached: BTreeMap<(GroupId, usize), BTreeSet<Rank>>,
     rounds: BTreeMap<(GroupId, Rank), usize>,
+    pushes: BTreeMap<(GroupId, Rank), u64>,
 }
 
 impl Progress {
@@ -162,6 +165,14 @@ impl Progress {
         match action {
             Action::Recv { message } => (self.sent.contains(&message), false),
             Action::Send { message } => (true, self.sent.insert(message)),
+            Action::Push { group, .. } => {
+                *self.pushes.entry((group, rank)).or_default() += 1;
+                (true, true)
+            }
+            Action::Pull { group, needs, .. } => {
+                let pushes = |rank: &Rank| self.pushes.get(&(group, *rank)).copied().unwrap_or(0);
+                (program.group(group).ranks.iter().all(|rank| pushes(rank) >= needs), false)
+            }
             other => other.collective().map_or((true, false), |group| self.meet(program, rank, group)),
         }
     }
@@ -205,7 +216,10 @@ fn check_progress(program: &Program) -> Result<(), ProgramError> {
             Action::Recv { message } => format!("{rank} waits for {message} from {}", program.message(message).from),
             other => match other.collective() {
                 Some(group) => format!("{rank} waits in {group}"),
-                None => format!("{rank} waits in {}", other.label()),
+                None => match other.served() {
+                    Some(group) => format!("{rank} waits for the server of {group}"),
+                    None => format!("{rank} waits in {}", other.label()),
+                },
             },
         })
         .collect();

@@ -171,15 +171,41 @@ pub enum Synchronisation {
     /// Each group of parameters has a server among its holders: it sums the gradients, updates, and sends the parameters
     /// out (Li et al. 2014, synchronous).
     ParameterServer,
+    /// The server updates as soon as gradients come, and whoever has pushed goes on with the parameters of that moment (Dean et
+    /// al. 2012, "Large scale distributed deep networks", section 4.1: Downpour SGD). Each micro-batch has an update of its own;
+    /// at the end of a step all have the same parameters. [`crate::PushLedger`] has the rules.
+    AsynchronousServer,
+    /// The same, but nobody computes with parameters that lack gradients of more than `bound` micro-batches of any worker (Ho et
+    /// al. 2013, "More effective distributed ML via a stale synchronous parallel parameter server", section 2). With a bound
+    /// of 0 all wait for all, as under [`Synchronisation::ParameterServer`].
+    StaleServer {
+        /// Micro-batches by which a worker may be ahead of the slowest.
+        bound: u32,
+    },
 }
 
 impl Synchronisation {
+    /// Whether a server takes the gradients of each micro-batch as they come, worker by worker.
+    pub const fn is_pushed(self) -> bool {
+        matches!(self, Self::AsynchronousServer | Self::StaleServer { .. })
+    }
+
+    /// Micro-batches of every worker whose gradients the parameters must hold before a worker begins its micro-batch number
+    /// `clock`.
+    pub(crate) const fn needs(self, clock: u64) -> u64 {
+        match self {
+            Self::AsynchronousServer => 0,
+            Self::StaleServer { bound } => clock.saturating_sub(bound as u64),
+            _ => clock,
+        }
+    }
+
     /// Who updates a parameter that several ranks hold.
     pub(crate) const fn ownership(self) -> Ownership {
         match self {
             Self::AllReduce => Ownership::Everybody,
             Self::Zero1 | Self::Zero2 | Self::Zero3 => Ownership::Shares,
-            Self::ParameterServer => Ownership::Server,
+            Self::ParameterServer | Self::AsynchronousServer | Self::StaleServer { .. } => Ownership::Server,
         }
     }
 }
@@ -192,6 +218,8 @@ impl fmt::Display for Synchronisation {
             Self::Zero2 => "zero-2",
             Self::Zero3 => "zero-3",
             Self::ParameterServer => "parameter-server",
+            Self::AsynchronousServer => "asynchronous-server",
+            Self::StaleServer { .. } => "stale-server",
         })
     }
 }

@@ -17,6 +17,7 @@ mod lower;
 mod opset;
 mod plan;
 mod program;
+mod pushes;
 mod schedule;
 mod verify;
 
@@ -34,5 +35,6 @@ pub use program::{
     Action, Direction, GroupId, Instruction, InstructionId, Message, MessageId, Ownership, Program, Rank, RankProgram,
     Segment, SegmentId, Stream, SyncGroup,
 };
+pub use pushes::{Answer, Push, PushLedger};
 pub use schedule::{Slot, rank_slots, schedule_slots};
 pub use verify::{VerifiedPlan, state_bytes, verify};

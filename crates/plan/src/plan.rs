@@ -69,6 +69,11 @@ impl Plan {
         if parts > 0 && batch.is_multiple_of(parts) { batch / parts } else { 0 }
     }
 
+    /// Whether it updates after every micro-batch rather than once a step, so that it trains otherwise than one device would.
+    pub const fn updates_often(&self) -> bool {
+        self.schedule.updates_often() || self.execution.synchronisation.is_pushed()
+    }
+
     /// A digest of what is executed: everything but the name and the search record.
     pub fn digest(&self) -> String {
         cutplane_graph::digest_of(&(

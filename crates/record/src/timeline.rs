@@ -123,7 +123,9 @@ impl Timeline {
                 | Action::BackwardInput { .. }
                 | Action::BackwardWeight { .. }
                 | Action::Recompute { .. } => &mut parts.backward,
-                Action::Send { .. } | Action::Recv { .. } => &mut parts.point_to_point,
+                Action::Send { .. } | Action::Recv { .. } | Action::Push { .. } | Action::Pull { .. } => {
+                    &mut parts.point_to_point
+                }
                 action if action.collective().is_some() => &mut parts.all_reduce,
                 Action::Load { .. } => &mut parts.load,
                 _ => &mut parts.optimizer,

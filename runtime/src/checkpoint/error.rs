@@ -72,6 +72,17 @@ pub enum CheckpointError {
         /// What is wrong.
         problem: String,
     },
+    /// Numbers that a rank was told to write and does not hold: a defect of the run, which would make the checkpoint useless.
+    #[error(
+        "the rank does not hold {part} of parameter '{parameter}', which it is to write; the checkpoints before this one are \
+         whole: --resume from one of them"
+    )]
+    NotHeld {
+        /// The parameter.
+        parameter: String,
+        /// What of it.
+        part: String,
+    },
     /// Ranks whose counts of steps differ, which no checkpoint can hold.
     #[error(
         "ranks have taken different numbers of optimizer steps: {steps:?}; save between steps of a synchronous plan"

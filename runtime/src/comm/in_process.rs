@@ -195,6 +195,19 @@ impl Communicator for InProcess {
         Ok(Pending::new(move || self.take(from, message)))
     }
 
+    fn has_come(&self, from: Rank, message: u64) -> Result<bool, CommError> {
+        checks::peer(self.rank, from, self.size())?;
+        let mailbox = &self.world.mailboxes[self.rank.index()];
+        // What was sent before leaving is there before the sender is gone.
+        let gone = self.world.is_gone(from);
+        if mailbox.look(|mailbox| mailbox.contains_key(&(from, message))) {
+            return Ok(true);
+        }
+        self.world.check_failure(self.rank)?;
+        let lost = || CommError::PeerGone { rank: self.rank, peer: from, what: format!("message {message}") };
+        if gone { Err(lost()) } else { Ok(false) }
+    }
+
     fn all_reduce(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError> {
         let call = Call { name: "all-reduce", len: buffer.len(), root: None };
         self.collective(group, call, buffer.as_mut_ptr(), |round| {

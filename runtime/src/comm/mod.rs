@@ -95,6 +95,12 @@ pub trait Communicator: Send {
     /// [`CommError::UnknownRank`]; waiting may end in any other.
     fn recv(&self, from: Rank, message: u64) -> Result<Pending<'_, Payload>, CommError>;
 
+    /// Whether message number `message` of `from` has come, so that taking it does not wait.
+    ///
+    /// # Errors
+    /// [`CommError::UnknownRank`]; [`CommError::PeerGone`] and [`CommError::PeerFailed`] where it will not come.
+    fn has_come(&self, from: Rank, message: u64) -> Result<bool, CommError>;
+
     /// Replaces `buffer` on every rank of `group` by the sum over the group.
     ///
     /// # Errors
@@ -162,6 +168,10 @@ impl<C: Communicator + ?Sized> Communicator for Box<C> {
 
     fn recv(&self, from: Rank, message: u64) -> Result<Pending<'_, Payload>, CommError> {
         (**self).recv(from, message)
+    }
+
+    fn has_come(&self, from: Rank, message: u64) -> Result<bool, CommError> {
+        (**self).has_come(from, message)
     }
 
     fn all_reduce(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError> {

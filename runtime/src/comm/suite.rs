@@ -71,6 +71,33 @@ fn one_number_is_a_queue<C: Communicator>(world: Vec<C>) {
     });
 }
 
+fn what_has_come_is_known<C: Communicator>(world: Vec<C>) {
+    on_all(world, |comm| match comm.rank() {
+        Rank(0) => {
+            assert_eq!(comm.has_come(Rank(1), 8), Ok(false), "never sent");
+            drop(comm.send(Rank(1), 7, payload(1.0)).expect("sent"));
+            // The other has looked in vain, and then found it.
+            comm.recv(Rank(1), 9).and_then(super::Pending::wait).expect("received");
+        }
+        Rank(1) => {
+            while !comm.has_come(Rank(0), 7).expect("alive") {
+                std::thread::yield_now();
+            }
+            assert_eq!(comm.has_come(Rank(0), 7), Ok(true), "it is not taken");
+            let got = comm.recv(Rank(0), 7).and_then(super::Pending::wait).expect("received");
+            assert_eq!(got.value, payload(1.0));
+            assert_eq!(comm.has_come(Rank(0), 7), Ok(false), "it is taken");
+            drop(comm.send(Rank(0), 9, payload(2.0)).expect("sent"));
+            while comm.has_come(Rank(0), 7).is_ok_and(|come| !come) {
+                std::thread::yield_now();
+            }
+            let gone = CommError::PeerGone { rank: Rank(1), peer: Rank(0), what: "message 7".into() };
+            assert_eq!(comm.has_come(Rank(0), 7), Err(gone), "the peer has left");
+        }
+        _ => (),
+    });
+}
+
 fn collectives_of<C: Communicator>(world: Vec<C>, group: &[Rank], len: usize) {
     let sum = sum_of(group, len);
     let n = group.len();
@@ -230,6 +257,7 @@ macro_rules! worlds {
             fn moves_messages() {
                 (1..=5).for_each(|size| messages_in_any_order($world(size, CommOptions::default())));
                 one_number_is_a_queue($world(2, CommOptions::default()));
+                what_has_come_is_known($world(2, CommOptions::default()));
             }
 
             #[test]

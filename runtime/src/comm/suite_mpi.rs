@@ -49,6 +49,7 @@ fn a_world_of_processes() {
         let calm = CommOptions::default();
         messages_in_any_order(world(size, calm));
         one_number_is_a_queue(world(size, calm));
+        what_has_come_is_known(world(size, calm));
         let all = ranks(0..size as u32);
         let some = ranks([1, size as u32 - 1].into_iter().take(if size > 2 { 2 } else { 1 }));
         for len in [0, 1, 15, 256, 257, 5000, 300_001] {

@@ -39,11 +39,15 @@
 //! computes ([`cutplane_graph::LocalGraph`]). Ranks load the model's own inputs and slices of the model's own initial weights,
 //! and bring values into the layout of their readers between segments.
 //!
+//! Servers that take gradients as they come. Who is served when depends on the clock, so the run records it
+//! ([`StepReport::pushes`]); a recorded step can be repeated ([`RunOptions::pushes`]), bit by bit.
+//!
 //! Collectives run where they stand in the list. On a core that is the rank's one thread, so buckets shorten the wait for
 //! late ranks but do not overlap with the backward pass; streams of a card may.
 
 mod answers;
 mod exchange;
+mod held;
 mod links;
 mod options;
 mod others;
@@ -51,6 +55,7 @@ mod passes;
 mod rank;
 mod run;
 mod save;
+mod served;
 mod step;
 mod store;
 mod sync;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use cutplane_plan::Rank;
+use cutplane_plan::{Push, Rank};
 use cutplane_record::Timeline;
 use cutplane_units::{Bytes, Nanos};
 
@@ -61,6 +61,9 @@ pub struct RunOptions {
     pub watchdog: Option<Duration>,
     /// A failure on purpose.
     pub rehearsal: Option<Rehearsal>,
+    /// What servers that take gradients as they come took in earlier steps, step by step ([`StepReport::pushes`]): they wait for
+    /// the same again, and apply and answer in the same order. Later steps are free.
+    pub pushes: Vec<Vec<Push>>,
     /// Set it, from a signal handler for example, and the next step ends with [`RuntimeError::Interrupted`].
     ///
     /// [`RuntimeError::Interrupted`]: crate::RuntimeError::Interrupted
@@ -92,6 +95,7 @@ impl RunOptions {
             comm: CommOptions::default(),
             watchdog: None,
             rehearsal: None,
+            pushes: Vec::new(),
             stop: Arc::default(),
             backend: Backend::cpu(),
             backends: Vec::new(),
@@ -143,6 +147,8 @@ pub struct StepReport {
     pub loss_scale: Option<f32>,
     /// Whether the update was left out, because a gradient was not finite under the scale.
     pub skipped: bool,
+    /// What servers that take gradients as they come were given, by server, in the order of its updates.
+    pub pushes: Vec<Push>,
     /// The memory of each device with a pool of its own.
     pub pools: Vec<PoolUse>,
 }

@@ -148,7 +148,7 @@ fn describe(program: &Program, action: Action) -> String {
     match action {
         Action::Send { message } => format!("{label} of {message} to {}", program.message(message).to),
         Action::Recv { message } => format!("{label} of {message} from {}", program.message(message).from),
-        _ => match (action.micro_batch(), action.collective()) {
+        _ => match (action.micro_batch(), action.collective().or(action.served())) {
             (Some(micro_batch), _) => format!("{label} of micro-batch {micro_batch}"),
             (None, Some(group)) => format!("{label} of {group}"),
             (None, None) => label.to_owned(),

@@ -85,6 +85,7 @@ impl Run {
             weights,
             resume,
             rehearsal: options.rehearsal,
+            pushes: options.pushes.clone(),
             patience: options.comm.timeout,
             progress: (0..ranks).map(|_| AtomicUsize::new(0)).collect(),
             timing,
@@ -243,7 +244,7 @@ impl Run {
 
     /// Executes the program once and also returns, for each rank, the gradients that its optimizer step used: summed over
     /// micro-batches and groups, so those of the mean loss of the global batch. Collecting them is part of the measured
-    /// time of the optimizer.
+    /// time of the optimizer. There are none of parameters whose server takes gradients as they come.
     ///
     /// # Errors
     /// As [`Run::step`].
@@ -320,6 +321,7 @@ impl Run {
             timing: self.shared.timing,
             loss_scale: ranks.iter().find_map(|rank| rank.loss_scale),
             skipped: ranks.iter().any(|rank| rank.skipped),
+            pushes: ranks.iter().flat_map(|rank| rank.pushes.iter().copied()).collect(),
             pools: pools(&self.shared.roads.backends, ranks),
         }
     }

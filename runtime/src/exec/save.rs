@@ -129,7 +129,7 @@ impl<C: Communicator> RankState<C> {
     /// Writes what this rank is to save.
     pub(super) fn save(&self, order: &SaveOrder) -> Result<SavedRank, CheckpointError> {
         let name = |param| self.shared.held_param(param, self.rank).name.clone();
-        let tensors = self.runner.export(&order.pieces[self.rank.index()], &name);
+        let tensors = self.runner.export(&order.pieces[self.rank.index()], &name)?;
         Ok(SavedRank {
             file: order.writer.write_shard(order.step, self.rank.0, tensors)?,
             optimizer_steps: self.runner.optimizer_steps(),

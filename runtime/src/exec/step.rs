@@ -1,18 +1,19 @@
 //! One rank: its segment, its messages, and the loop over its instructions.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cutplane_graph::{LocalGraph, ModelGraph, OpId, OpKind, Param, ParamId, ValueId};
-use cutplane_plan::{Action, GroupId, InstructionId, Program, Rank, SegmentId};
+use cutplane_graph::{LocalGraph, ModelGraph, OpId, Param, ParamId, ValueId};
+use cutplane_plan::{Action, GroupId, InstructionId, Program, Push, Rank, SegmentId};
 use thiserror::Error;
 
+use super::held::{keeping, runner, scattered};
 use super::options::Rehearsal;
 use super::passes::loads;
 use super::save::{first_step, loss_scale, restore};
+use super::served::Server;
 use super::store::Store;
 use super::sync::GradientSync;
 use super::timing::Timing;
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) weights: InitialWeights,
     pub(super) resume: Option<Arc<Checkpoint>>,
     pub(super) rehearsal: Option<Rehearsal>,
+    pub(super) pushes: Vec<Vec<Push>>,
     /// How long a rank waits for another.
     pub(super) patience: Duration,
     /// By rank, the place in its list of the instruction that it executes, plus one; zero between steps.
@@ -64,7 +66,7 @@ impl Shared {
     }
 
     /// The value with which a rank begins of a parameter: of the checkpoint to go on from, or else a new one.
-    fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
+    pub(super) fn initial(&self, param: ParamId, rank: Rank) -> Result<HostTensor, RuntimeError> {
         let whole = self.held_param(param, rank);
         let numbers = match &self.resume {
             None => self.weights.of(whole, self.seed)?.to_f32().unwrap_or_default(),
@@ -95,7 +97,7 @@ impl Shared {
 
     /// The first entry and the whole length of the vocabularies and mixtures of which a rank has a part, by the value that is
     /// computed from them.
-    fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
+    pub(super) fn tables(&self, rank: Rank) -> BTreeMap<ValueId, TablePart> {
         let Some(local) = &self.local else { return BTreeMap::new() };
         let part = |op: OpId| {
             let own = local.own_entries(op)? as usize;
@@ -140,6 +142,7 @@ pub(super) struct RankStep {
     /// By what losses were multiplied, and whether the update was left out because of an overflow.
     pub(super) loss_scale: Option<f32>,
     pub(super) skipped: bool,
+    pub(super) pushes: Vec<Push>,
     /// Synchronised gradients, when they were asked for.
     pub(super) gradients: Option<RankTensors>,
 }
@@ -152,7 +155,8 @@ pub(super) struct RankState<C> {
     memory: Option<RankMemory>,
     pub(super) runner: SegmentRunner,
     pub(super) loader: Prefetch,
-    syncs: Vec<GradientSync>,
+    pub(super) syncs: Vec<GradientSync>,
+    pub(super) servers: Vec<Server>,
     pub(super) store: Store,
     /// What the forward pass of each segment leaves behind.
     pub(super) keeping: BTreeMap<SegmentId, Keeping>,
@@ -187,12 +191,13 @@ impl<C: Communicator> RankState<C> {
             runner,
             loader,
             syncs: groups.map(|(id, group)| GradientSync::new(model, GroupId(id as u32), group)).collect(),
+            servers: Server::of_rank(program, rank),
             store: Store::new(program, rank),
             keeping: keeping(actions()),
             everybody: program.ranks.iter().map(|rank| rank.rank).collect(),
             step: 0,
             losses: Vec::new(),
-            trains: actions().any(|action| action == Action::OptimizerStep),
+            trains: actions().any(|action| matches!(action, Action::OptimizerStep | Action::Push { .. })),
             loss_scale: loss_scale(shared),
             skipped: false,
             mute: false,
@@ -240,6 +245,7 @@ impl<C: Communicator> RankState<C> {
         if let Some(memory) = &self.memory {
             memory.reset_peak();
         }
+        self.begin_serving();
         self.comm.barrier(&self.everybody)?;
         let began = Instant::now();
         let mut start = Duration::ZERO;
@@ -270,6 +276,7 @@ impl<C: Communicator> RankState<C> {
             pool,
             loss_scale,
             skipped: self.skipped,
+            pushes: self.pushes(),
             gradients: self.collected.take(),
         })
     }
@@ -287,6 +294,9 @@ impl<C: Communicator> RankState<C> {
         if let Some(group) = action.collective() {
             let sync = &self.syncs[group.index()];
             return Ok(sync.run(action, &self.comm, &self.shared.roads, &mut self.runner)?);
+        }
+        if action.served().is_some() {
+            return self.deal(action);
         }
         match action {
             Action::Load { micro_batch, segment } => self.load(micro_batch, segment)?,
@@ -345,63 +355,4 @@ impl<C: Communicator> RankState<C> {
         }
         Ok(weights)
     }
-}
-
-/// The segments of a rank with their weights on its device.
-fn runner(shared: &Shared, rank: Rank) -> Result<SegmentRunner, Fault> {
-    let (model, program) = (&shared.model, &shared.program);
-    let computes =
-        |id: &SegmentId| program.segment(*id).ops.iter().any(|op| !matches!(model.op(*op).kind, OpKind::Exchange(_)));
-    let segments: BTreeMap<_, _> =
-        program.segments_of(rank).into_iter().filter(computes).map(|id| (id, program.segment(id).clone())).collect();
-    if segments.is_empty() {
-        return Err(Fault::Program(format!("{rank} has nothing to compute")));
-    }
-    let failed = Cell::new(None);
-    let weights = |param| {
-        shared.initial(param, rank).unwrap_or_else(|error| {
-            failed.set(Some(error));
-            HostTensor::f32(Vec::new(), Vec::new())
-        })
-    };
-    let backend = &shared.roads.backends[rank.index()];
-    let runner = SegmentRunner::of_segments(model.clone(), segments, backend, &weights, shared.optimizer);
-    // A weight that cannot be loaded is the cause of whatever the runner says about its stand-in.
-    if let Some(error) = failed.take() {
-        return Err(error.into());
-    }
-    let mut runner = runner?;
-    runner.freeze(&program.frozen);
-    runner.set_tables(shared.tables(rank));
-    Ok(runner)
-}
-
-/// What forward passes leave behind, from what the backward passes of a list ask for.
-fn keeping(actions: impl Iterator<Item = Action>) -> BTreeMap<SegmentId, Keeping> {
-    let mut keeping = BTreeMap::new();
-    for action in actions {
-        let Some(segment) = action.segment() else { continue };
-        let needs = match action {
-            Action::Backward { .. } => Keeping::History,
-            Action::BackwardInput { .. } => Keeping::Halves,
-            Action::Recompute { .. } => Keeping::Inputs,
-            _ => Keeping::Nothing,
-        };
-        let known = keeping.entry(segment).or_insert(needs);
-        *known = needs.max(*known);
-    }
-    keeping
-}
-
-/// The groups whose parameters a rank keeps in shares between passes.
-fn scattered(program: &Program, rank: Rank) -> Vec<GroupId> {
-    let actions = program.ranks[rank.index()].instructions.iter().map(|instruction| instruction.action);
-    let released = actions.filter_map(|action| match action {
-        Action::Release { group } => Some(group),
-        _ => None,
-    });
-    let mut groups: Vec<GroupId> = released.collect();
-    groups.sort_unstable();
-    groups.dedup();
-    groups
 }

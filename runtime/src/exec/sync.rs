@@ -150,7 +150,7 @@ impl GradientSync {
         Ok(waited)
     }
 
-    fn set_parameters(&self, runner: &mut SegmentRunner, all: &[f32]) {
+    pub(super) fn set_parameters(&self, runner: &mut SegmentRunner, all: &[f32]) {
         let mut rest = all;
         for (param, elements) in self.group.params.iter().zip(&self.elements) {
             let (own, others) = rest.split_at(*elements);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::ParamId;
-use cutplane_plan::{InstructionId, Rank};
+use cutplane_plan::{InstructionId, Push, Rank};
 use serde::{Deserialize, Serialize};
 
 use super::rank::{Answer, Blame, Command, Failure, Reply};
@@ -67,6 +67,7 @@ pub(super) struct SaidStep {
     pool: Option<(u64, u64)>,
     loss_scale: Option<f32>,
     skipped: bool,
+    pushes: Vec<Push>,
     gradients: Option<Vec<SaidTensor>>,
 }
 
@@ -196,6 +197,7 @@ fn said_step(step: RankStep, origin: Instant) -> SaidStep {
         pool: step.pool,
         loss_scale: step.loss_scale,
         skipped: step.skipped,
+        pushes: step.pushes,
         gradients: step.gradients.map(said_tensors),
     }
 }
@@ -211,6 +213,7 @@ impl SaidStep {
             pool: self.pool,
             loss_scale: self.loss_scale,
             skipped: self.skipped,
+            pushes: self.pushes,
             gradients: self.gradients.map(tensors_here),
         }
     }
@@ -241,6 +244,8 @@ impl SaidSaved {
 
 #[cfg(test)]
 mod tests {
+    use cutplane_plan::GroupId;
+
     use super::*;
 
     #[test]
@@ -249,6 +254,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let done = Executed { instruction: InstructionId(7), start: second, end: 2 * second, waited: second };
         let tensor = HostTensor::f32([2, 1], vec![1.5, -0.0]);
+        let push = Push { group: GroupId(1), worker: Rank(2), clock: 3, read: 4, complete: 2, before: 6 };
         let step = RankStep {
             began: there + 5 * second,
             executed: vec![done],
@@ -257,6 +263,7 @@ mod tests {
             pool: Some((1, 2)),
             loss_scale: Some(4.0),
             skipped: true,
+            pushes: vec![push],
             gradients: Some([(ParamId::new(4), tensor.clone())].into()),
         };
         let word = Word::decode(&Word::answer((Rank(2), Ok(Answer::Step(step))), there).encode());
@@ -266,6 +273,7 @@ mod tests {
         let (rank, Ok(Answer::Step(step))) = said.reply(rank, clocks) else { panic!("a step") };
         assert_eq!((rank, step.began), (Rank(2), here + 2 * second));
         assert_eq!((step.losses, step.pool, step.skipped), (vec![(3, 0.25)], Some((1, 2)), true));
+        assert_eq!(step.pushes, [push]);
         assert_eq!(step.gradients.expect("some")[&ParamId::new(4)], tensor);
         assert_eq!((step.executed[0].instruction, step.executed[0].end), (InstructionId(7), 2 * second));
     }

@@ -41,6 +41,37 @@ impl SegmentRunner {
         }
     }
 
+    /// Takes the gradients of `params`, laid out as [`SegmentRunner::read_gradients`] gives them.
+    pub(crate) fn take_gradients(&mut self, params: &[ParamId]) -> Vec<f32> {
+        let mut all = Vec::new();
+        self.read_gradients(params, &mut all);
+        for id in params {
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.gradient = None;
+            }
+        }
+        all
+    }
+
+    /// Updates `numbers`, those of `params` end to end, which lie apart from what this rank computes with, by what the
+    /// optimizer keeps here. `step` counts updates from one.
+    pub(crate) fn update_apart(&mut self, params: &[ParamId], step: u32, numbers: &mut [f32], gradients: &[f32]) {
+        let mut first = 0;
+        for id in params {
+            let end = first + self.model.param(*id).elements() as usize;
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.update_apart(&self.settings, step, &mut numbers[first..end], &gradients[first..end]);
+            }
+            first = end;
+        }
+    }
+
+    /// The step is over, after `updates` of some parameters that were made apart.
+    pub(crate) fn end_updates(&mut self, updates: u32) {
+        self.steps = self.steps.max(updates);
+        self.forget_passes();
+    }
+
     /// Takes the gradients of those of `params` that the segment uses, as handles to numbers on the device.
     pub(crate) fn take_device_gradients(&mut self, params: &[ParamId]) -> Vec<HostTensor> {
         let (slots, backend) = (&mut self.slots, &self.backend);

@@ -241,6 +241,19 @@ impl Slot {
         }
     }
 
+    /// Updates numbers that lie apart from the parameter by what the optimizer keeps of it.
+    pub(crate) fn update_apart(
+        &mut self,
+        settings: &OptimizerSettings,
+        step: u32,
+        numbers: &mut [f32],
+        gradient: &[f32],
+    ) {
+        if let State::Host(state) = &mut self.state {
+            state.update(settings, step, numbers, Some(gradient));
+        }
+    }
+
     /// The owned numbers are updated on the host, wherever the parameter lives: they go to other ranks next.
     fn update_owned(
         &mut self,

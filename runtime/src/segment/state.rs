@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cutplane_graph::ParamId;
 
 use super::{SegmentRunner, Slot};
-use crate::checkpoint::{Part, Piece};
+use crate::checkpoint::{CheckpointError, Part, Piece};
 
 impl SegmentRunner {
     /// What there is to save, without the numbers: of each parameter those that this rank updates. `held` tells what of a
@@ -21,7 +21,14 @@ impl SegmentRunner {
     }
 
     /// The numbers of those of [`SegmentRunner::pieces`] that are wanted; `name` is what a parameter is called there.
-    pub(crate) fn export(&self, wanted: &[Piece], name: &dyn Fn(ParamId) -> String) -> Vec<(Piece, Vec<f32>)> {
+    ///
+    /// # Errors
+    /// [`CheckpointError::NotHeld`] for a piece that is none of them.
+    pub(crate) fn export(
+        &self,
+        wanted: &[Piece],
+        name: &dyn Fn(ParamId) -> String,
+    ) -> Result<Vec<(Piece, Vec<f32>)>, CheckpointError> {
         let slots: BTreeMap<String, &Slot> = self.slots.iter().map(|(id, slot)| (name(*id), slot)).collect();
         let numbers = |piece: &Piece| {
             let slot = slots.get(&piece.parameter)?;
@@ -32,7 +39,11 @@ impl SegmentRunner {
             };
             Some((piece.clone(), numbers))
         };
-        wanted.iter().filter_map(numbers).collect()
+        let missing = |piece: &Piece| CheckpointError::NotHeld {
+            parameter: piece.parameter.clone(),
+            part: piece.part.to_string(),
+        };
+        wanted.iter().map(|piece| numbers(piece).ok_or_else(|| missing(piece))).collect()
     }
 
     /// Updates made so far.

@@ -6,11 +6,14 @@
 //! one under plain gradient descent.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cutplane_graph::{Dtype, LocalGraph, ModelGraph, OpKind};
-use cutplane_plan::{Execution, Optimizer, Program, Recompute, Schedule, Synchronisation, TensorSplit, lower, verify};
+use cutplane_plan::{
+    Execution, OpSet, Optimizer, Program, Recompute, Schedule, Synchronisation, TensorSplit, lower, verify,
+};
 use cutplane_runtime::comm::Processes;
 use cutplane_runtime::exec::{RankTensors, Run, RunOptions};
 use cutplane_units::Bytes;
@@ -55,7 +58,7 @@ impl Axis {
         }
     }
 
-    fn split(self, model: &ModelGraph) -> Option<TensorSplit> {
+    pub(crate) fn split(self, model: &ModelGraph) -> Option<TensorSplit> {
         match self {
             Self::None => None,
             Self::Tensor => Some(TensorSplit::tensor(model, 2, false)),
@@ -65,6 +68,9 @@ impl Axis {
         }
     }
 }
+
+/// What the list of cases, which knows no model, says for the first third of a model's operators.
+const FROZEN: Range<usize> = 0..1;
 
 const AXES: [Axis; 5] = [Axis::None, Axis::Tensor, Axis::Sequence, Axis::Context, Axis::Experts(2)];
 
@@ -92,12 +98,10 @@ fn executions() -> Vec<Execution> {
     for synchronisation in [AllReduce, Zero1, Zero2, Zero3, ParameterServer] {
         for recompute in [Recompute::None, Recompute::Stages, Recompute::Layers] {
             for bucket_bytes in [None, Some(Bytes::new(4096))] {
-                all.push(Execution {
-                    recompute: recompute.clone(),
-                    synchronisation,
-                    bucket_bytes,
-                    ..Execution::default()
-                });
+                for frozen in [OpSet::default(), OpSet::range(FROZEN.start, FROZEN.end)] {
+                    let recompute = recompute.clone();
+                    all.push(Execution { recompute, synchronisation, bucket_bytes, frozen, ..Execution::default() });
+                }
             }
         }
     }
@@ -126,7 +130,7 @@ fn boundaries(model: &ModelGraph) -> Vec<usize> {
     (1..ops).filter(|at| counts[*at] <= 1).collect()
 }
 
-fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Program>> {
+pub(crate) fn program_of(subject: &Subject, case: &Case, rule: Optimizer, precision: Dtype) -> Option<Arc<Program>> {
     let stages = if case.schedule == Schedule::Interleaved { 2 * case.rows } else { case.rows };
     let (ops, places) = (subject.model.ops().len(), boundaries(&subject.model));
     let tensor = case.tensor.split(&subject.model);
@@ -139,8 +143,9 @@ fn program_of(subject: &Subject, case: &Case, rule: Optimizer) -> Option<Arc<Pro
         stage => places[(places.len() * stage / stages).max(stage - 1)],
     };
     let cut = cut("generated", stages, case.replicas, case.micro_batches, case.schedule);
-    let execution = Execution { tensor, ..case.execution.clone() };
-    let (plan, devices) = plan_at(Dtype::F32, subject, cut, rule, execution, first_op);
+    let frozen = if case.execution.frozen.is_empty() { OpSet::default() } else { OpSet::range(0, ops / 3) };
+    let execution = Execution { tensor, frozen, ..case.execution.clone() };
+    let (plan, devices) = plan_at(precision, subject, cut, rule, execution, first_op);
     let verified = verify(&plan, &subject.model, &devices).unwrap_or_else(|found| panic!("{case:?}: {found:?}"));
     Some(Arc::new(lower(&verified).unwrap_or_else(|error| panic!("{case:?}: {error}"))))
 }
@@ -164,11 +169,11 @@ fn train(subject: &Subject, program: Arc<Program>, options: &RunOptions, what: &
     Trained { losses, ranks: run.parameters().expect("alive") }
 }
 
-/// A model with what one rank makes of it, by the number of micro-batches.
+/// A model with what one rank makes of it, by the number of micro-batches and what is frozen.
 pub(crate) struct Family {
     subject: Subject,
     rule: Optimizer,
-    single: BTreeMap<u64, Trained>,
+    single: BTreeMap<(u64, String), Trained>,
     /// Who executes the ranks, if not this process alone.
     processes: Option<Arc<dyn Processes>>,
 }
@@ -187,19 +192,26 @@ impl Family {
     /// Trains under the plan; the largest relative difference of a loss, if the model can be cut so often.
     pub(crate) fn check(&mut self, case: &Case) -> Option<f64> {
         let Self { subject, rule, single, processes } = self;
-        let program = program_of(subject, case, *rule)?;
+        let program = program_of(subject, case, *rule, Dtype::F32)?;
         let micro_batches = case.micro_batches * case.replicas as u64;
+        let alike = (micro_batches, case.execution.frozen.to_string());
         let what = format!("{} {case:?}", subject.model.name());
         let together = RunOptions { processes: processes.clone(), ..options(*rule) };
         if processes.as_ref().is_some_and(|processes| processes.index() > 0) {
             train(subject, program, &together, &what);
             return Some(0.0);
         }
-        let expected = single.entry(micro_batches).or_insert_with(|| {
+        let expected = single.entry(alike).or_insert_with(|| {
             let (rows, replicas, schedule) = (1, 1, Schedule::FillDrain);
-            let (tensor, execution) = (Axis::None, Execution::default());
+            let execution = Execution { frozen: case.execution.frozen.clone(), ..Execution::default() };
+            let tensor = Axis::None;
             let alone = Case { rows, replicas, micro_batches, schedule, tensor, execution };
-            train(subject, program_of(subject, &alone, *rule).expect("one stage"), &options(*rule), "single")
+            train(
+                subject,
+                program_of(subject, &alone, *rule, Dtype::F32).expect("one stage"),
+                &options(*rule),
+                "single",
+            )
         });
         let local = program.local(&subject.model).expect("the same model");
         let trained = train(subject, program, &together, &what);

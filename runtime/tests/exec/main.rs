@@ -15,5 +15,7 @@ mod generated;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod plans;
+mod precision;
 mod resume;
+mod served;
 mod timelines;

@@ -8,6 +8,8 @@
 //!   later. A receive waits for the arrival, then takes its own time.
 //! - An all-reduce starts when the last rank of its group has come to it, and ends for all at once. On the links it is a
 //!   ring, which shares them with messages and other rings.
+//! - A server that takes gradients as they come does so at its own instructions to serve and while it waits for parameters, under
+//!   the rules of [`cutplane_plan::PushLedger`].
 //! - Compute work is fluid: while `n` ranks of a host compute, each progresses at the rate that
 //!   [`CostModel::contention`] gives for `n`, and rates change the moment a rank starts or stops.
 //!
@@ -19,6 +21,7 @@
 mod network;
 mod prices;
 mod run;
+mod served;
 pub mod step;
 mod workers;
 

@@ -6,6 +6,7 @@ use cutplane_graph::{DeviceGraph, LinkId};
 use cutplane_plan::{GroupId, MessageId};
 use cutplane_units::Nanos;
 
+use super::served::Worker;
 use crate::network::{Use, max_min_rates};
 
 /// Whose traffic a flow is.
@@ -15,6 +16,10 @@ pub(super) enum FlowId {
     Message(MessageId),
     /// An all-reduce of a group, as a ring: slowed by the edge that has least.
     Group(GroupId),
+    /// Gradients on their way to a server, by worker.
+    Push(Worker),
+    /// Parameters on their way back.
+    Pull(Worker),
 }
 
 /// What a flow asks of the links.

@@ -1,17 +1,19 @@
 //! Every instruction with its price, before the clock starts.
 
-use std::collections::HashMap;
+mod served;
+
+use std::collections::{BTreeMap, HashMap};
 
 use cutplane_graph::sharding::Collective;
 use cutplane_graph::{DeviceId, ModelGraph, OpKind, ParamId};
 use cutplane_plan::{
-    Action, Direction, GroupId, Message, MessageId, Ownership, Program, RankProgram, Segment, SegmentId, SyncGroup,
-    VerifiedPlan,
+    Action, Direction, GroupId, MessageId, Ownership, Program, RankProgram, Segment, SegmentId, SyncGroup, VerifiedPlan,
 };
 use cutplane_units::{Bytes, Nanos};
 
 use super::SimError;
-use super::network::Load;
+use super::network::{FlowId, Load};
+use super::served::ServedPrice;
 use crate::cost::stage::StageCost;
 use crate::cost::{CostError, CostModel, WorkTime, collective};
 
@@ -28,6 +30,12 @@ pub(super) enum Job {
     Recv { message: MessageId, busy: Nanos },
     /// Wait for a group, then sum; `half` for a collective that is one half of a ring all-reduce.
     AllReduce { group: GroupId, half: bool },
+    /// Hand gradients to a server.
+    Push { group: GroupId, busy: Nanos },
+    /// Wait for the parameters of a server and take them.
+    Pull { group: GroupId, busy: Nanos },
+    /// Serve what has come.
+    Serve { group: GroupId },
 }
 
 /// What a message asks of the network.
@@ -46,6 +54,8 @@ pub(super) struct Prices {
     wires: Vec<Wire>,
     wire_of: Vec<usize>,
     groups: Vec<[Load; 2]>,
+    served: BTreeMap<GroupId, ServedPrice>,
+    ways: BTreeMap<FlowId, Wire>,
 }
 
 impl Prices {
@@ -53,7 +63,8 @@ impl Prices {
     pub(super) fn new(plan: &VerifiedPlan<'_>, program: &Program, cost: &dyn CostModel) -> Result<Self, SimError> {
         let mut pricer = Pricer::new(plan, program, cost)?;
         let jobs = program.ranks.iter().map(|rank| pricer.rank(rank)).collect::<Result<_, _>>()?;
-        Ok(Self { jobs, wires: pricer.wires, wire_of: pricer.wire_of, groups: pricer.groups })
+        let Pricer { wires, wire_of, groups, served, ways, .. } = pricer;
+        Ok(Self { jobs, wires, wire_of, groups, served, ways })
     }
 
     pub(super) fn wire(&self, message: MessageId) -> &Wire {
@@ -78,6 +89,8 @@ struct Pricer<'p> {
     wires: Vec<Wire>,
     wire_of: Vec<usize>,
     groups: Vec<[Load; 2]>,
+    served: BTreeMap<GroupId, ServedPrice>,
+    ways: BTreeMap<FlowId, Wire>,
 }
 
 impl<'p> Pricer<'p> {
@@ -91,13 +104,15 @@ impl<'p> Pricer<'p> {
             wires: Vec::new(),
             wire_of: Vec::new(),
             groups: Vec::new(),
+            served: BTreeMap::new(),
+            ways: BTreeMap::new(),
         };
         let mut known: HashMap<(DeviceId, DeviceId, Bytes), MessagePrice> = HashMap::new();
         for message in &program.messages {
             let (from, to) = (pricer.device(message.from.index()), pricer.device(message.to.index()));
             let price = match known.get(&(from, to, message.bytes)) {
                 Some(price) => *price,
-                None => pricer.message(from, to, message)?,
+                None => pricer.transfer(from, to, message.bytes)?,
             };
             known.insert((from, to, message.bytes), price);
             pricer.messages.push(price);
@@ -113,6 +128,7 @@ impl<'p> Pricer<'p> {
             let half = Load { time: Nanos::new(time.get().div_ceil(2)) + copies, uses: uses.clone() };
             pricer.groups.push([Load { time: time + copies, uses }, half]);
         }
+        pricer.price_servers()?;
         Ok(pricer)
     }
 
@@ -127,14 +143,14 @@ impl<'p> Pricer<'p> {
         device.map_or(Ok(Nanos::ZERO), |device| Ok(self.cost.load(bytes, device)? * 2))
     }
 
-    fn message(&mut self, from: DeviceId, to: DeviceId, message: &Message) -> Result<MessagePrice, CostError> {
+    fn transfer(&mut self, from: DeviceId, to: DeviceId, bytes: Bytes) -> Result<MessagePrice, CostError> {
         let devices = self.plan.devices();
         let (source, target) = (devices.device(from), devices.device(to));
         let route = devices.route(from, to).ok_or_else(|| CostError::no_route(source, target))?;
-        let (latency, time) = self.cost.wire(message.bytes, &route, source, target)?;
+        let (latency, time) = self.cost.wire(bytes, &route, source, target)?;
         let uses = route.links.into_iter().map(|link| (link, 1.0)).collect();
         self.wires.push(Wire { latency, load: Load { time, uses } });
-        let (send, recv) = (self.cost.send(message.bytes, source)?, self.cost.recv(message.bytes, target)?);
+        let (send, recv) = (self.cost.send(bytes, source)?, self.cost.recv(bytes, target)?);
         Ok((send, recv, self.wires.len() - 1))
     }
 
@@ -167,6 +183,9 @@ impl<'p> Pricer<'p> {
             | Action::AllGather { group }
             | Action::Reduce { group }
             | Action::Broadcast { group } => Job::AllReduce { group, half: true },
+            Action::Push { group, .. } => Job::Push { group, busy: self.push(group, rank.rank)? },
+            Action::Pull { group, .. } => Job::Pull { group, busy: self.pull(group, rank.rank)? },
+            Action::Serve { group } => Job::Serve { group },
             Action::OptimizerStep => Job::Work(self.optimizer(rank)?),
             other => return Err(SimError::UnknownAction { rank: rank.rank, action: other.label() }),
         })
@@ -240,6 +259,7 @@ impl<'p> Pricer<'p> {
         let mut params: Vec<_> = mine.flat_map(|segment| segment.params.iter().copied()).collect();
         params.sort_unstable();
         params.dedup();
+        params.retain(|param| self.program.frozen.binary_search(param).is_err());
         let tensors = params.into_iter().map(|param| self.updated(rank, param)).filter(|elements| *elements > 0);
         let tensors: Vec<u64> = tensors.collect();
         self.cost.optimizer(self.plan.plan().workload.optimizer, &tensors, self.plan.devices().device(rank.device))

@@ -10,12 +10,13 @@ use cutplane_units::Nanos;
 use super::SimError;
 use super::network::{FlowId, Network};
 use super::prices::{Job, Prices};
+use super::served::{Servers, Worker};
 use super::workers::Workers;
 use crate::cost::CostModel;
 
 /// Something that happens at an instant. The order breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     /// The head of a queue ends.
     QueueDone(Place),
     /// A rank's compute work ends, if the version is the current one.
@@ -24,12 +25,17 @@ enum Event {
     FlowDone(FlowId, u64),
     /// A message is there.
     Arrival(MessageId),
+    /// Gradients are with their server, parameters with their worker.
+    Pushed(Worker),
+    Pulled(Worker),
+    /// A rank that waits for parameters has served.
+    Served(usize),
 }
 
 /// A queue of a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    rank: usize,
+pub(super) struct Place {
+    pub(super) rank: usize,
     queue: usize,
 }
 
@@ -88,16 +94,17 @@ const fn queue_of(stream: Stream) -> usize {
 }
 
 /// One execution of a program.
-struct Run<'a> {
-    program: &'a Program,
-    prices: &'a Prices,
-    now: Nanos,
+pub(super) struct Run<'a> {
+    pub(super) program: &'a Program,
+    pub(super) prices: &'a Prices,
+    pub(super) now: Nanos,
     events: BinaryHeap<Reverse<(Nanos, Event)>>,
     ranks: Vec<RankState>,
     /// Ranks that may have something to start.
     ready: BTreeSet<usize>,
     workers: Workers<'a>,
-    network: Network<'a>,
+    pub(super) network: Network<'a>,
+    pub(super) servers: Servers,
     /// By message: whether it is there, and who waits for it.
     arrived: Vec<bool>,
     receiver: Vec<Option<Place>>,
@@ -124,6 +131,7 @@ pub(super) fn run(
         ready: (0..program.ranks.len()).collect(),
         workers: Workers::new(program.ranks.iter().map(|rank| rank.device).collect(), devices, cost),
         network: Network::new(devices),
+        servers: Servers::new(program, prices.served_groups()),
         arrived: vec![false; program.messages.len()],
         receiver: vec![None; program.messages.len()],
         gathered: vec![Vec::new(); program.groups.len()],
@@ -154,7 +162,7 @@ impl Run<'_> {
         }
     }
 
-    fn at(&mut self, instant: Nanos, event: Event) {
+    pub(super) fn at(&mut self, instant: Nanos, event: Event) {
         self.events.push(Reverse((instant, event)));
     }
 
@@ -183,6 +191,9 @@ impl Run<'_> {
                 }
             }
             Event::Arrival(message) => self.arrive(message),
+            Event::Pushed(worker) => self.push_arrived(worker),
+            Event::Pulled(worker) => self.pull_arrived(worker),
+            Event::Served(rank) => self.served(rank),
         }
     }
 
@@ -199,9 +210,16 @@ impl Run<'_> {
         match self.prices.jobs[place.rank][position] {
             Job::Work(work) if !work.alone().is_zero() => self.workers.start(place.rank, work, self.now),
             Job::Work(_) => self.at(self.now, Event::QueueDone(place)),
-            Job::Fixed(busy) | Job::Send { busy, .. } => self.at(self.now + busy, Event::QueueDone(place)),
+            Job::Fixed(busy) | Job::Send { busy, .. } | Job::Push { busy, .. } => {
+                self.at(self.now + busy, Event::QueueDone(place))
+            }
             Job::Recv { message, busy } if self.arrived[message.index()] => self.stop_waiting(place, busy),
             Job::Recv { message, .. } => self.receiver[message.index()] = Some(place),
+            Job::Serve { group } => {
+                let busy = self.serve(place.rank, group);
+                self.at(self.now + busy, Event::QueueDone(place));
+            }
+            Job::Pull { group, busy } => self.wait_for_parameters(place, group, busy),
             Job::AllReduce { group, half } => {
                 self.gathered[group.index()].push(place);
                 if self.gathered[group.index()].len() == self.program.group(group).ranks.len() {
@@ -232,6 +250,8 @@ impl Run<'_> {
             FlowId::Message(message) => {
                 self.at(self.now + self.prices.wire(message).latency, Event::Arrival(message));
             }
+            FlowId::Push(worker) => self.at(self.now + self.prices.way(flow).latency, Event::Pushed(worker)),
+            FlowId::Pull(worker) => self.at(self.now + self.prices.way(flow).latency, Event::Pulled(worker)),
             FlowId::Group(group) => {
                 for member in std::mem::take(&mut self.gathered[group.index()]) {
                     self.end(member);
@@ -251,6 +271,15 @@ impl Run<'_> {
     /// What the head of a queue waited for is there: it ends `busy` later.
     fn stop_waiting(&mut self, place: Place, busy: Nanos) {
         self.note_waiting(place);
+        self.at(self.now + busy, Event::QueueDone(place));
+    }
+
+    /// What the head of a queue waited for is there; of the wait it has served for some time.
+    pub(super) fn stop_serving(&mut self, place: Place, served: Nanos, busy: Nanos) {
+        self.note_waiting(place);
+        if let Some((_, waited)) = &mut self.ranks[place.rank].queues[place.queue].head {
+            *waited = waited.saturating_sub(served);
+        }
         self.at(self.now + busy, Event::QueueDone(place));
     }
 
@@ -279,8 +308,11 @@ impl Run<'_> {
         let instruction = rank.instructions[position].id;
         self.spans.push(Span { instruction, rank: rank.rank, start, end: self.now, waited });
         self.ready.insert(place.rank);
-        if let Job::Send { message, .. } = self.prices.jobs[place.rank][position] {
-            self.depart(message);
+        match self.prices.jobs[place.rank][position] {
+            Job::Send { message, .. } => self.depart(message),
+            Job::Push { group, .. } => self.pushed(group, place.rank),
+            Job::Serve { .. } => self.depart_served(place.rank),
+            _ => {}
         }
     }
 

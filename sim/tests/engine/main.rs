@@ -7,6 +7,7 @@ mod executions;
 mod experts;
 mod fake;
 mod laws;
+mod served;
 mod step_goldens;
 mod step_noise;
 mod step_replicas;

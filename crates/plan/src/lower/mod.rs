@@ -2,6 +2,7 @@
 
 mod groups;
 mod messages;
+mod pushes;
 mod rank;
 mod segments;
 
@@ -34,7 +35,7 @@ pub fn lower(plan: &VerifiedPlan<'_>) -> Result<Program, ProgramError> {
         plan_digest: plan.digest(),
         micro_batch_size: plan.micro_batch_size(),
         micro_batches,
-        accumulated: if plan.schedule.updates_often() { 1 } else { micro_batches },
+        accumulated: if plan.updates_often() { 1 } else { micro_batches },
         replicas,
         tensor: plan.execution.tensor.clone(),
         precision: plan.workload.precision,

@@ -11,11 +11,11 @@ use crate::program::{Action, Direction, GroupId, Instruction, InstructionId, Mes
 use crate::schedule::{Slot, rank_slots};
 
 pub(super) struct RankLowering<'l, 'p, 'a> {
-    all: &'l Lowering<'p, 'a>,
+    pub(super) all: &'l Lowering<'p, 'a>,
     row: usize,
     /// Its place in the device list of its stages: replica and place on the tensor axis.
     place: usize,
-    rank: Rank,
+    pub(super) rank: Rank,
     next: &'l mut u32,
     list: Vec<Instruction>,
     /// What gives each value of a micro-batch, and what gives the parts of its gradient.
@@ -26,7 +26,9 @@ pub(super) struct RankLowering<'l, 'p, 'a> {
     halves: BTreeMap<(u64, SegmentId), InstructionId>,
     /// Passes to come before the gradients of a segment's parameters are whole.
     left: BTreeMap<SegmentId, u64>,
-    last_backward: Option<InstructionId>,
+    pub(super) last_backward: Option<InstructionId>,
+    /// What the next pass is to wait for, if its parameters come from a server.
+    pub(super) pulled: Vec<InstructionId>,
     /// Groups of this rank whose gradients are yet to be summed, and the sums since the last update.
     waiting: BTreeSet<GroupId>,
     sums: Vec<InstructionId>,
@@ -52,6 +54,7 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
             halves: BTreeMap::new(),
             left,
             last_backward: None,
+            pulled: Vec::new(),
             waiting: mine(all, rank).collect(),
             sums: Vec::new(),
         }
@@ -66,8 +69,14 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         for (chunk, slot) in slots {
             let stage = chunk * rows + self.row;
             match slot {
-                Slot::Forward(mb) => self.forward(stage, mb),
-                Slot::Backward(mb) => self.backward(stage, mb, false),
+                Slot::Forward(mb) => {
+                    self.pull(mb);
+                    self.forward(stage, mb);
+                }
+                Slot::Backward(mb) => {
+                    self.backward(stage, mb, false);
+                    self.push_gradients(mb);
+                }
                 Slot::BackwardInput(mb) => self.backward(stage, mb, true),
                 Slot::BackwardWeight(mb) => self.backward_weight(stage, mb),
                 Slot::Update => {
@@ -76,7 +85,9 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
                 }
             }
         }
-        if !updates {
+        if plan.execution.synchronisation.is_pushed() {
+            self.pull(plan.micro_batches);
+        } else if !updates {
             self.update();
         }
         let device = self.all.plan.device(self.row, self.place);
@@ -99,7 +110,11 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         Some(Action::Exchange { micro_batch, segment, direction, collective, group })
     }
 
-    fn push(&mut self, action: Action, depends_on: impl IntoIterator<Item = InstructionId>) -> InstructionId {
+    pub(super) fn push(
+        &mut self,
+        action: Action,
+        depends_on: impl IntoIterator<Item = InstructionId>,
+    ) -> InstructionId {
         let id = InstructionId(*self.next);
         *self.next += 1;
         let depends_on: BTreeSet<InstructionId> = depends_on.into_iter().collect();
@@ -111,7 +126,9 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         let all = self.all;
         for &segment in &all.stages.of_stage[stage] {
             let facts = &all.stages.segments[segment.index()];
+            self.serve();
             let mut needs = self.gather(segment);
+            needs.extend(&self.pulled);
             if facts.inputs.iter().any(|value| all.plan.model().value(*value).producer.is_none()) {
                 needs.push(self.push(Action::Load { micro_batch, segment }, []));
             }
@@ -141,6 +158,7 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
     fn backward(&mut self, stage: usize, micro_batch: u64, only_inputs: bool) {
         let all = self.all;
         for &segment in all.stages.of_stage[stage].iter().rev().filter(|id| all.stages.goes_back[id.index()]) {
+            self.serve();
             let facts = &all.stages.segments[segment.index()];
             let mut needs = vec![self.forwards[&(micro_batch, segment)]];
             for (cut, message) in self.messages(|cut| cut.from == stage, micro_batch, Direction::Gradient) {
@@ -240,7 +258,8 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         if let Some(left) = self.left.get_mut(&segment) {
             *left -= 1;
         }
-        if self.all.plan.plan().execution.bucket_bytes.is_none() || self.all.plan.plan().schedule.updates_often() {
+        let plan = self.all.plan.plan();
+        if plan.execution.bucket_bytes.is_none() || plan.updates_often() {
             return;
         }
         let whole = |group: &&GroupId| self.is_own(**group) && self.is_whole(**group);
@@ -269,7 +288,10 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
         let action = match self.all.plan.plan().execution.synchronisation {
             Synchronisation::AllReduce | Synchronisation::Zero1 => Action::AllReduce { group },
             Synchronisation::Zero2 | Synchronisation::Zero3 => Action::ReduceScatter { group },
-            Synchronisation::ParameterServer => Action::Reduce { group },
+            // A server that takes pushes is never asked for a sum.
+            Synchronisation::ParameterServer
+            | Synchronisation::AsynchronousServer
+            | Synchronisation::StaleServer { .. } => Action::Reduce { group },
         };
         let id = self.push(action, self.last_backward);
         self.sums.push(id);
@@ -290,7 +312,9 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
                 Synchronisation::Zero1 | Synchronisation::Zero2 | Synchronisation::Zero3 => {
                     self.push(Action::AllGather { group }, [step]);
                 }
-                Synchronisation::ParameterServer => {
+                Synchronisation::ParameterServer
+                | Synchronisation::AsynchronousServer
+                | Synchronisation::StaleServer { .. } => {
                     self.push(Action::Broadcast { group }, [step]);
                 }
             }
@@ -324,7 +348,7 @@ impl<'l, 'p, 'a> RankLowering<'l, 'p, 'a> {
 }
 
 /// The groups of parameters that a rank belongs to, in order.
-fn mine<'l>(all: &'l Lowering<'_, '_>, rank: Rank) -> impl Iterator<Item = GroupId> + 'l {
+pub(super) fn mine<'l>(all: &'l Lowering<'_, '_>, rank: Rank) -> impl Iterator<Item = GroupId> + 'l {
     let groups = all.groups.all.iter().enumerate();
     let groups = groups.filter(move |(_, group)| !group.params.is_empty() && group.ranks.contains(&rank));
     groups.map(|(id, _)| GroupId(id as u32))

@@ -30,11 +30,15 @@ pub(super) struct Stages {
 impl Stages {
     pub(super) fn new(plan: &VerifiedPlan<'_>) -> Self {
         let model = plan.model();
+        let frozen = plan.frozen_params();
+        let needs_gradient = needs_gradient(model, &frozen);
+        let first_trained = model.op_ids().find(|op| needs_gradient[model.op(*op).output.index()]);
+        let first_trained = first_trained.filter(|_| !frozen.is_empty());
         let mut segment_of = vec![SegmentId(0); model.ops().len()];
         let (mut of_stage, mut pieces, mut recomputed) = (Vec::new(), Vec::new(), Vec::new());
         for stage in 0..plan.plan().stages.len() {
             let mut ids = Vec::new();
-            for (ops, again) in cut(plan, stage) {
+            for (ops, again) in cut(plan, stage, first_trained) {
                 let id = SegmentId(pieces.len() as u32);
                 for op in &ops {
                     segment_of[op.index()] = id;
@@ -48,8 +52,6 @@ impl Stages {
         let ranks = plan.plan().pipeline_ranks();
         let segment = |(stage, ops): (usize, Vec<OpId>)| segment(model, stage % ranks, ops, &segment_of);
         let segments: Vec<Segment> = pieces.into_iter().map(segment).collect();
-        let frozen = plan.frozen_params();
-        let needs_gradient = needs_gradient(model, &frozen);
         let kind = |segment: &Segment| match &model.op(segment.ops[0]).kind {
             OpKind::Exchange(exchange) => Some(exchange.clone()),
             _ => None,
@@ -67,8 +69,9 @@ impl Stages {
 }
 
 /// The operators of a stage in stretches, and whether each is recomputed. A stage is one stretch, unless it is recomputed
-/// in parts or exchanges its gradients in buckets, which leave layer by layer. An exchange over a tensor axis stands alone.
-fn cut(plan: &VerifiedPlan<'_>, stage: usize) -> Vec<(Vec<OpId>, bool)> {
+/// in parts or exchanges its gradients in buckets, which leave layer by layer. An exchange over a tensor axis stands alone; what
+/// comes before `first_trained` is a stretch of its own, since it has no backward pass.
+fn cut(plan: &VerifiedPlan<'_>, stage: usize, first_trained: Option<OpId>) -> Vec<(Vec<OpId>, bool)> {
     let (model, execution) = (plan.model(), &plan.plan().execution);
     let mut stretches: Vec<(Vec<OpId>, bool)> = Vec::new();
     let (mut last_layer, mut last_exchanges) = (None, false);
@@ -84,7 +87,11 @@ fn cut(plan: &VerifiedPlan<'_>, stage: usize) -> Vec<(Vec<OpId>, bool)> {
         let by_layer = apart || execution.bucket_bytes.is_some();
         match stretches.last_mut() {
             Some((ops, same))
-                if *same == again && (!by_layer || last_layer == Some(layer)) && !exchanges && !last_exchanges =>
+                if *same == again
+                    && (!by_layer || last_layer == Some(layer))
+                    && !exchanges
+                    && !last_exchanges
+                    && first_trained != Some(op) =>
             {
                 ops.push(op);
             }

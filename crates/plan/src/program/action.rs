@@ -102,6 +102,28 @@ pub enum Action {
         /// Which group.
         group: GroupId,
     },
+    /// Hands gradients of a micro-batch to the group's server and forgets them; does not wait for it.
+    Push {
+        /// Which group.
+        group: GroupId,
+        /// Pushes of the rank before it.
+        clock: u64,
+    },
+    /// Waits for the server's parameters. The server itself serves while it waits.
+    Pull {
+        /// Which group.
+        group: GroupId,
+        /// Pushes of the rank before it.
+        clock: u64,
+        /// Pushes of every rank of the group that the parameters must hold.
+        needs: u64,
+    },
+    /// The server of a group takes what has been pushed, updates, and answers pulls, as far as [`crate::PushLedger`] allows;
+    /// does not wait.
+    Serve {
+        /// Which group.
+        group: GroupId,
+    },
     /// Forgets gathered parameters but for the rank's share.
     Release {
         /// Which group.
@@ -153,6 +175,14 @@ impl Action {
         }
     }
 
+    /// The group with whose server it deals, or which it serves.
+    pub const fn served(self) -> Option<GroupId> {
+        match self {
+            Self::Push { group, .. } | Self::Pull { group, .. } | Self::Serve { group } => Some(group),
+            _ => None,
+        }
+    }
+
     /// Its name in traces and tables.
     pub const fn label(self) -> &'static str {
         match self {
@@ -177,6 +207,9 @@ impl Action {
                 Collective::AllToAll => "all-to-all",
                 Collective::Halo => "halo",
             },
+            Self::Push { .. } => "push",
+            Self::Pull { .. } => "pull",
+            Self::Serve { .. } => "serve",
             Self::Release { .. } => "release",
             Self::OptimizerStep => "optimizer",
         }

@@ -177,7 +177,8 @@ pub struct Program {
     pub micro_batch_size: u64,
     /// Micro-batches a replica.
     pub micro_batches: u64,
-    /// Micro-batches of a replica between two updates: all, or one of a pipeline that does not drain.
+    /// Micro-batches of a replica between two updates: all; or one, where a pipeline does not drain or a server updates as
+    /// gradients come.
     pub accumulated: u64,
     /// Data-parallel degree.
     pub replicas: usize,

@@ -1,6 +1,6 @@
 //! What a schedule and the settings of the execution ask of the plan.
 
-use cutplane_graph::ModelGraph;
+use cutplane_graph::{Dtype, ModelGraph};
 use cutplane_units::Bytes;
 
 use crate::error::PlanViolation;
@@ -10,6 +10,7 @@ use crate::plan::{Plan, Schedule};
 pub(super) fn violations(plan: &Plan, model: &ModelGraph) -> Vec<PlanViolation> {
     let mut found = interleaving(plan);
     found.extend(exclusions(plan));
+    found.extend(pushes(plan));
     found.extend(operators(plan, model));
     found
 }
@@ -57,6 +58,28 @@ fn exclusions(plan: &Plan) -> Vec<PlanViolation> {
         refuse("bucket_bytes", "0".into(), "holds no gradient", "give a size, or leave the field out");
     }
     found
+}
+
+/// What does not go with a server that takes the gradients of each micro-batch as they come.
+fn pushes(plan: &Plan) -> Option<PlanViolation> {
+    let how = plan.execution.synchronisation;
+    let in_turn = plan.schedule == Schedule::OneFOneB || plan.micro_batches == 1;
+    let (why, remedy) = if !how.is_pushed() {
+        return None;
+    } else if plan.data_degree() < 2 {
+        ("is for several replicas", "give the stage more devices, or set execution.synchronisation to \"all-reduce\"")
+    } else if plan.stages.len() > 1 || plan.execution.tensor_degree() > 1 {
+        let why =
+            "does not go with several stages or a tensor axis, whose ranks would have parameters of different updates";
+        (why, "take one stage without a tensor axis, or set execution.synchronisation to \"parameter-server\"")
+    } else if !in_turn {
+        ("needs the backward pass of a micro-batch before the forward pass of the next", "choose the schedule 1f1b")
+    } else if plan.workload.precision == Dtype::F16 {
+        ("does not go with f16, whose loss scale all ranks agree on at every update", "choose bf16 or f32")
+    } else {
+        return None;
+    };
+    Some(PlanViolation::Execution { field: "synchronisation", value: how.to_string(), why, remedy })
 }
 
 /// Lists of operators: all known, and something left to train.

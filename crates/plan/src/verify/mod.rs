@@ -256,7 +256,9 @@ fn certain_bytes<'a>(
             Synchronisation::Zero2 => own + share(own + optimizer),
             Synchronisation::Zero3 => share(whole),
             // A server holds the state of its groups, which may be any share of it.
-            Synchronisation::ParameterServer => own + own,
+            Synchronisation::ParameterServer
+            | Synchronisation::AsynchronousServer
+            | Synchronisation::StaleServer { .. } => own + own,
         }
 }
 

@@ -14,7 +14,7 @@ use cutplane_units::Bytes;
 use proptest::prelude::*;
 
 /// A plan over stages that take turns on `rows` groups of devices, each of `places`.
-fn made(
+pub(crate) fn made(
     (model, stages): (&ModelGraph, &[Range<usize>]),
     (rows, places): (usize, usize),
     (schedule, micro_batches): (Schedule, u64),
@@ -30,14 +30,19 @@ fn made(
     (plan, devices)
 }
 
-fn lowered(stages: &[Range<usize>], shape: (usize, usize), schedule: (Schedule, u64), execution: Execution) -> Program {
+pub(crate) fn lowered(
+    stages: &[Range<usize>],
+    shape: (usize, usize),
+    schedule: (Schedule, u64),
+    execution: Execution,
+) -> Program {
     let model = model(false);
     let (plan, devices) = made((&model, stages), shape, schedule, execution);
     lower(&verify(&plan, &model, &devices).unwrap()).unwrap()
 }
 
 /// What a rank does, without numbers and dependencies.
-fn deeds(program: &Program, rank: usize) -> Vec<String> {
+pub(crate) fn deeds(program: &Program, rank: usize) -> Vec<String> {
     let line = |line: String| {
         let deed = line.split(" <- ").next().unwrap_or_default();
         deed.split_once(' ').map(|(_, deed)| deed.to_owned()).unwrap_or_default()
@@ -45,7 +50,7 @@ fn deeds(program: &Program, rank: usize) -> Vec<String> {
     listing(program, &program.ranks[rank]).into_iter().map(line).collect()
 }
 
-fn synchronised(synchronisation: Synchronisation, recompute: Recompute) -> Execution {
+pub(crate) fn synchronised(synchronisation: Synchronisation, recompute: Recompute) -> Execution {
     Execution { synchronisation, recompute, ..Execution::default() }
 }
 
@@ -216,7 +221,7 @@ fn files_say_what_is_asked_for_and_nothing_else() {
 }
 
 fn execution(model: &ModelGraph) -> impl Strategy<Value = Execution> + use<> {
-    use Synchronisation::{AllReduce, ParameterServer, Zero1, Zero2, Zero3};
+    use Synchronisation::{AllReduce, AsynchronousServer, ParameterServer, StaleServer, Zero1, Zero2, Zero3};
     let axes = vec![None, Some(TensorSplit::tensor(model, 2, true)), Some(TensorSplit::context(model, 2))];
     let recompute = prop_oneof![
         Just(Recompute::None),
@@ -224,7 +229,9 @@ fn execution(model: &ModelGraph) -> impl Strategy<Value = Execution> + use<> {
         Just(Recompute::Layers),
         Just(Recompute::Ops(OpSet::range(1, 3)))
     ];
-    let synchronisation = prop::sample::select(vec![AllReduce, Zero1, Zero2, Zero3, ParameterServer]);
+    let synchronisation =
+        vec![AllReduce, Zero1, Zero2, Zero3, ParameterServer, AsynchronousServer, StaleServer { bound: 1 }];
+    let synchronisation = prop::sample::select(synchronisation);
     let (buckets, frozen) = (prop::option::of(1u64..500), prop::option::of(0usize..2));
     (recompute, synchronisation, buckets, frozen, prop::sample::select(axes)).prop_map(
         |(recompute, synchronisation, bucket, frozen, tensor)| Execution {
@@ -263,7 +270,9 @@ proptest! {
             let updates = |rank: &cutplane_plan::RankProgram| {
                 rank.instructions.iter().filter(|i| i.action == Action::OptimizerStep).count() as u64
             };
-            prop_assert!(program.ranks.iter().all(|rank| updates(rank) == micro_batches / program.accumulated));
+            let pushed = plan.execution.synchronisation.is_pushed();
+            let expected = if pushed { 0 } else { micro_batches / program.accumulated };
+            prop_assert!(program.ranks.iter().all(|rank| updates(rank) == expected));
         }
     }
 }

@@ -7,5 +7,6 @@ mod common;
 mod executions;
 mod file;
 mod lowering;
+mod pushes;
 mod random_plans;
 mod violations;

@@ -99,7 +99,7 @@ impl Activity {
             | Action::BackwardInput { .. }
             | Action::BackwardWeight { .. }
             | Action::Recompute { .. } => Self::Backward,
-            Action::Send { .. } | Action::Recv { .. } => Self::PointToPoint,
+            Action::Send { .. } | Action::Recv { .. } | Action::Push { .. } | Action::Pull { .. } => Self::PointToPoint,
             action if action.collective().is_some() => Self::AllReduce,
             _ => Self::Optimizer,
         }

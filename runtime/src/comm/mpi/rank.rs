@@ -11,7 +11,7 @@ use cutplane_plan::Rank;
 use super::launch::MpiProcesses;
 use super::note::{Call, Note, Outline};
 use super::raw::{Buffer, Channel, OnTheWay};
-use super::tensors::{parts, room, tensor};
+use super::tensors::{Coming, parts, room};
 use super::world::World;
 use crate::comm::{Arrived, CommError, CommOptions, Communicator, Payload, Pending, Processes, checks};
 use crate::memory;
@@ -28,12 +28,6 @@ const HEALTH: Duration = Duration::from_millis(50);
 /// Time for which a waiting rank leaves its core only to those who want it, beyond that of looking.
 const POLITE: Duration = Duration::from_millis(5);
 const NAP: Duration = Duration::from_micros(50);
-
-/// A message whose tensors are on their way.
-struct Coming {
-    outlines: Vec<Outline>,
-    tensors: Vec<OnTheWay>,
-}
 
 /// What has come and was not asked for yet.
 #[derive(Default)]
@@ -237,24 +231,25 @@ impl Mpi {
         Err(self.failed(&what(), "waited for too many rounds".into()))
     }
 
+    /// Whether all of the first message of that number is there.
+    fn is_there(&self, from: Rank, number: u64) -> Result<bool, CommError> {
+        let mut inbox = self.inbox.borrow_mut();
+        let first = inbox.messages.get_mut(&(from, number)).and_then(VecDeque::front_mut);
+        first.map_or(Ok(false), Coming::is_over).map_err(|problem| self.failed("receiving", problem))
+    }
+
     /// The first message of that number, when all of it is there.
     fn arrived(&self, from: Rank, number: u64) -> Result<Option<Payload>, CommError> {
+        if !self.is_there(from, number)? {
+            return Ok(None);
+        }
         let mut inbox = self.inbox.borrow_mut();
         let Some(queue) = inbox.messages.get_mut(&(from, number)) else { return Ok(None) };
-        let Some(first) = queue.front_mut() else { return Ok(None) };
-        for tensor in &mut first.tensors {
-            if !tensor.is_over().map_err(|problem| self.failed("receiving", problem))? {
-                return Ok(None);
-            }
-        }
         let coming = queue.pop_front();
         if queue.is_empty() {
             inbox.messages.remove(&(from, number));
         }
-        let payload: Option<Payload> = coming.map(|coming| {
-            let tensors = coming.tensors.into_iter().filter_map(OnTheWay::into_buffer);
-            coming.outlines.into_iter().zip(tensors).filter_map(|(outline, buffer)| tensor(outline, buffer)).collect()
-        });
+        let payload = coming.map(Coming::into_payload);
         // The receiver takes it on its account, as it would what another thread has allocated.
         let tensors: &[HostTensor] = payload.as_deref().unwrap_or_default();
         for tensor in tensors {
@@ -328,6 +323,17 @@ impl Communicator for Mpi {
     fn recv(&self, from: Rank, message: u64) -> Result<Pending<'_, Payload>, CommError> {
         checks::peer(self.rank, from, self.world.size)?;
         Ok(Pending::new(move || self.take(from, message)))
+    }
+
+    fn has_come(&self, from: Rank, message: u64) -> Result<bool, CommError> {
+        checks::peer(self.rank, from, self.world.size)?;
+        self.pump()?;
+        if self.is_there(from, message)? {
+            return Ok(true);
+        }
+        self.check_failure()?;
+        let lost = || CommError::PeerGone { rank: self.rank, peer: from, what: format!("message {message}") };
+        if self.is_gone(from) && !self.has_begun(from, message) { Err(lost()) } else { Ok(false) }
     }
 
     fn all_reduce(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError> {

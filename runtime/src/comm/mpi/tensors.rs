@@ -3,8 +3,33 @@
 use burn::tensor::{DType, TensorData};
 
 use super::note::{Kind, Outline};
-use super::raw::Buffer;
+use super::raw::{Buffer, OnTheWay};
+use crate::comm::Payload;
 use crate::tensor::{HostData, HostTensor};
+
+/// A message whose tensors are on their way.
+pub(super) struct Coming {
+    pub(super) outlines: Vec<Outline>,
+    pub(super) tensors: Vec<OnTheWay>,
+}
+
+impl Coming {
+    /// Whether all of it is there.
+    pub(super) fn is_over(&mut self) -> Result<bool, String> {
+        for tensor in &mut self.tensors {
+            if !tensor.is_over()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What has come.
+    pub(super) fn into_payload(self) -> Payload {
+        let buffers = self.tensors.into_iter().filter_map(OnTheWay::into_buffer);
+        self.outlines.into_iter().zip(buffers).filter_map(|(outline, buffer)| tensor(outline, buffer)).collect()
+    }
+}
 
 /// Room for a tensor.
 pub(super) fn room(outline: &Outline) -> Buffer {
@@ -17,7 +42,7 @@ pub(super) fn room(outline: &Outline) -> Buffer {
 }
 
 /// The tensor of an outline and what has come for it.
-pub(super) fn tensor(outline: Outline, buffer: Buffer) -> Option<HostTensor> {
+fn tensor(outline: Outline, buffer: Buffer) -> Option<HostTensor> {
     let shape = outline.shape;
     let half = |bytes: Vec<u8>, dtype| HostData::Half(TensorData::from_bytes_vec(bytes, shape.clone(), dtype));
     let data = match (outline.kind, buffer) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use cutplane_graph::OpId;
-use cutplane_plan::{Action, Program, RankProgram, SegmentId, Synchronisation, VerifiedPlan};
+use cutplane_plan::{Action, GroupId, Ownership, Program, Rank, RankProgram, SegmentId, Synchronisation, VerifiedPlan};
 use cutplane_units::Bytes;
 
 use super::{MemoryModel, StageMemory, StageUse};
@@ -70,13 +70,34 @@ pub fn predict_memory(
         if memory.is_framework() {
             return Ok(all);
         }
-        // Ranks that update shares of the parameters keep the optimizer state of these alone.
-        let whole = plan.plan().execution.synchronisation == Synchronisation::AllReduce;
-        let sharers = if whole { 1 } else { program.replicas as u64 };
-        let all = StageMemory { optimizer: Bytes::new(all.optimizer.get() / sharers.max(1)), ..all };
+        let all = StageMemory { optimizer: updated(plan, program, rank.rank, all.optimizer), ..all };
         Ok(StageMemory { total: held.peak(&all), ..all })
     };
     program.ranks.iter().map(rank_memory).collect()
+}
+
+/// What a rank keeps for its updates, of the optimizer state of all its parameters: a share of it, or that of the groups which
+/// it serves. A server that takes gradients as they come also keeps their parameters apart, and a push of every worker.
+fn updated(plan: &VerifiedPlan<'_>, program: &Program, rank: Rank, whole: Bytes) -> Bytes {
+    let how = plan.plan().execution.synchronisation;
+    let groups = || program.groups.iter().enumerate().filter(|(_, group)| group.ranks.contains(&rank));
+    let served = groups()
+        .filter(|(id, group)| group.ownership == Ownership::Server && group.server(GroupId(*id as u32)) == rank);
+    let served: Bytes = served.map(|(_, group)| group.bytes).sum();
+    let shared: Bytes = groups().filter(|(_, group)| !group.params.is_empty()).map(|(_, group)| group.bytes).sum();
+    match how {
+        Synchronisation::AllReduce => whole,
+        Synchronisation::Zero1 | Synchronisation::Zero2 | Synchronisation::Zero3 => {
+            Bytes::new(whole.get() / (program.replicas as u64).max(1))
+        }
+        Synchronisation::ParameterServer
+        | Synchronisation::AsynchronousServer
+        | Synchronisation::StaleServer { .. } => {
+            let state = whole.as_f64() * served.as_f64() / shared.as_f64().max(1.0);
+            let copies = if how.is_pushed() { 1 + program.replicas as u64 } else { 0 };
+            Bytes::new(state as u64 + served.get() * copies)
+        }
+    }
 }
 
 /// What a segment keeps of a micro-batch between its passes.
@@ -152,7 +173,7 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use cutplane_graph::DeviceId;
-    use cutplane_plan::{Instruction, InstructionId, Rank, Schedule, SegmentId, Slot, schedule_slots};
+    use cutplane_plan::{Instruction, InstructionId, Schedule, Slot, schedule_slots};
 
     use super::*;
 

@@ -17,12 +17,14 @@ A plan name joins parts with '-', and degrees with '-' or 'x', as in tp2xdp2-pp2
                    schedule: fill-drain and gpipe are one; vanilla has one micro-batch; zb is zero-bubble; vN is interleaved
                    1F1B with N stages a rank; async is 1F1B that updates after each micro-batch, with stashed weights
   mN               micro-batches a replica
-  zero1 zero2 zero3 ps
+  zero1 zero2 zero3 ps ps-async ps-staleN
                    who keeps optimizer state, gradients, parameters (ZeRO stages; zero3 recomputes whole stages); a server of
-                   parameters
+                   parameters: synchronous, or one that updates as gradients of each micro-batch come, without a bound, or
+                   with workers at most N micro-batches ahead of the slowest
   bucketN          gradients leave in buckets of N KiB
   recompute recompute.stages recompute.attention
                    what the backward pass computes again: each layer, whole stages, attentions alone
+  frozenN          the first N layers, and what is before them, stay as they are
   even             equal numbers of operators a stage, in place of the fastest cuts";
 
 /// What the ranks of a tensor axis split.
@@ -60,6 +62,7 @@ pub(super) struct PlanName {
     synchronisation: Synchronisation,
     bucket_kib: Option<u64>,
     again: Option<Again>,
+    frozen_layers: Option<u64>,
 }
 
 impl Default for PlanName {
@@ -75,6 +78,7 @@ impl Default for PlanName {
             synchronisation: Synchronisation::AllReduce,
             bucket_kib: None,
             again: None,
+            frozen_layers: None,
         }
     }
 }
@@ -100,6 +104,11 @@ impl<'a> Part<'a> {
         number.ok_or_else(|| format!("'{}' needs a number of at least 1, such as {}2", self.text, self.word))
     }
 
+    fn bound(&self) -> Result<u32, String> {
+        let bound = self.number.and_then(|number| u32::try_from(number).ok());
+        bound.ok_or_else(|| "'ps-stale' needs a number of micro-batches, such as ps-stale2".to_owned())
+    }
+
     fn size(&self) -> Result<usize, String> {
         usize::try_from(self.count()?).map_err(|error| error.to_string())
     }
@@ -109,7 +118,7 @@ impl<'a> Part<'a> {
         match (self.text, self.word) {
             ("1f1b" | "gpipe" | "vanilla" | "zb" | "async", _) | (_, "v") => "schedule",
             (_, "tp" | "sp" | "cp" | "ep") => "axis",
-            (_, "zero" | "ps") => "synchronisation",
+            (_, "zero" | "ps" | "ps.async" | "ps.stale") => "synchronisation",
             (_, word) if word.starts_with("recompute") => "recompute",
             (_, word) => word,
         }
@@ -119,6 +128,7 @@ impl<'a> Part<'a> {
 /// The parts of a name, `x` between degrees taken for `-`.
 fn parts(name: &str) -> Vec<String> {
     let joined = name.replace("fill-drain", "gpipe").replace("zero-bubble", "zb");
+    let joined = joined.replace("ps-async", "ps.async").replace("ps-stale", "ps.stale");
     let digit_before = |at: usize| joined[..at].ends_with(|c: char| c.is_ascii_digit());
     let cuts: Vec<usize> = joined.match_indices('x').map(|(at, _)| at).filter(|at| digit_before(*at)).collect();
     let text: String = joined.char_indices().map(|(at, c)| if cuts.contains(&at) { '-' } else { c }).collect();
@@ -153,6 +163,8 @@ impl PlanName {
             ("zero1", _) => self.synchronisation = Synchronisation::Zero1,
             ("zero2", _) => self.synchronisation = Synchronisation::Zero2,
             ("zero3", _) => self.synchronisation = Synchronisation::Zero3,
+            ("ps.async", _) => self.synchronisation = Synchronisation::AsynchronousServer,
+            (_, "ps.stale") => self.synchronisation = Synchronisation::StaleServer { bound: part.bound()? },
             ("ps", _) => self.synchronisation = Synchronisation::ParameterServer,
             ("recompute", _) => self.again = Some(Again::Layers),
             ("recompute.stages", _) => self.again = Some(Again::Stages),
@@ -168,6 +180,7 @@ impl PlanName {
                 return Err("'vanilla' has one micro-batch: leave the 'm' part out".to_owned());
             }
             (_, "m") => self.micro_batches = Some(part.count()?),
+            (_, "frozen") => self.frozen_layers = Some(part.count()?),
             (_, "bucket") => self.bucket_kib = Some(part.count()?),
             _ => return Err(format!("'{}' is not a part of a plan name", part.text)),
         }
@@ -202,7 +215,16 @@ impl PlanName {
         let schedule = self.schedule.unwrap_or(Schedule::OneFOneB);
         let uneven = self.micro_batches.is_some_and(|count| !count.is_multiple_of(self.stages as u64));
         let again = self.again.is_some();
+        let pushed = self.synchronisation.is_pushed();
         let refused = [
+            (
+                pushed && (self.stages > 1 || self.axis_degree() > 1),
+                "'ps-async' and 'ps-stale' take one stage without a tensor axis: leave the other degrees out, or choose ps",
+            ),
+            (
+                pushed && self.micro_batches.is_none(),
+                "'ps-async' and 'ps-stale' update after each micro-batch: say how many there are with 'm4'",
+            ),
             (divided && self.data_degree == 1, "zero1, zero2, zero3 and ps divide work over replicas: add 'dp2'"),
             (self.bucket_kib.is_some() && self.data_degree == 1, "'bucket' is for gradients of replicas: add 'dp2'"),
             (
@@ -237,6 +259,7 @@ impl PlanName {
             && self.axis_degree() == 1
             && self.synchronisation == Synchronisation::AllReduce
             && self.again.is_none()
+            && self.frozen_layers.is_none()
     }
 
     /// The order of passes. Alone, accumulation holds one micro-batch at a time.
@@ -263,7 +286,7 @@ impl PlanName {
             synchronisation: self.synchronisation,
             bucket_bytes: self.bucket_kib.map(|kib| Bytes::new(kib.saturating_mul(1024))),
             tensor: self.split(model)?,
-            frozen: OpSet::default(),
+            frozen: self.frozen(model)?,
         })
     }
 
@@ -279,6 +302,15 @@ impl PlanName {
         let none =
             || format!("no operator of '{}' can be split so over {degree} ranks: choose another axis", model.name());
         if split.splits.is_empty() { Err(none()) } else { Ok(Some(split)) }
+    }
+
+    /// The operators before the first layer that is trained.
+    fn frozen(&self, model: &ModelGraph) -> Result<OpSet, String> {
+        let Some(layers) = self.frozen_layers else { return Ok(OpSet::default()) };
+        let is_trained = |op: &OpId| model.op(*op).layer.is_some_and(|layer| u64::from(layer) >= layers);
+        let first = model.op_ids().find(is_trained);
+        let none = || format!("'frozen{layers}' leaves no layer of '{}' to train: freeze fewer", model.name());
+        first.map(|first| OpSet::range(0, first.index())).ok_or_else(none)
     }
 
     fn recompute(&self, model: &ModelGraph) -> Result<Recompute, String> {
@@ -298,62 +330,4 @@ impl PlanName {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_searched_plans_are_read_back() {
-        for name in ["single", "single-m4", "dp2", "dp2-m4", "pp2-vanilla", "pp2-1f1b-m8", "pp2-fill-drain-m4"] {
-            let parsed = PlanName::parse(name).expect("reads");
-            assert!(parsed.is_searched());
-            assert_eq!(parsed.configuration(Placement::ReplicasAdjacent).name(), name);
-        }
-        let gpipe = PlanName::parse("dp2-pp3-gpipe-m4-even").expect("reads");
-        assert_eq!((gpipe.data_degree, gpipe.stages, gpipe.even), (2, 3, true));
-        assert_eq!(gpipe.configuration(Placement::ReplicasAdjacent).name(), "dp2-pp3-fill-drain-m4");
-    }
-
-    #[test]
-    fn executions_are_read() {
-        let parse = |name| PlanName::parse(name).expect("reads");
-        let product = parse("tp2xdp2-pp2-1f1b-m4-zero1-bucket64");
-        assert_eq!(product, parse("pp2-1f1b-m4-zero1-dp2-tp2-bucket64"));
-        assert_eq!((product.axis, product.data_degree, product.stages), (Some((Axis::Tensor, 2)), 2, 2));
-        assert_eq!((product.synchronisation, product.bucket_kib), (Synchronisation::Zero1, Some(64)));
-        assert_eq!(parse("sp2-pp2-zero-bubble-m2").schedule(), Schedule::ZeroBubble);
-        assert_eq!(parse("ep2xpp2-1f1b-m2").axis, Some((Axis::Experts, 2)));
-        assert_eq!(parse("cp4-recompute.attention").again, Some(Again::Attention));
-        let interleaved = parse("pp2xv3-m4");
-        assert_eq!((interleaved.schedule(), interleaved.stages_a_rank), (Schedule::Interleaved, 3));
-        assert!(!interleaved.is_searched() && !parse("dp2-ps").is_searched() && parse("dp2-bucket8").is_searched());
-    }
-
-    #[test]
-    fn wrong_parts_are_named() {
-        let problem = |name: &str| PlanName::parse(name).expect_err("wrong");
-        assert_eq!(problem("zp2"), "'zp2' is not a part of a plan name");
-        assert_eq!(problem("dp"), "'dp' needs a number of at least 1, such as dp2");
-        assert_eq!(problem("pp0-vanilla"), "'pp0' needs a number of at least 1, such as pp2");
-        assert_eq!(problem("dp2-dp4"), "'dp4' says a second time what an earlier part says");
-        assert_eq!(problem("tp2-cp2"), "'cp2' says a second time what an earlier part says");
-        assert_eq!(problem("cp2-ep2"), "'ep2' says a second time what an earlier part says");
-        assert_eq!(problem("pp2-1f1b-zb-m4"), "'zb' says a second time what an earlier part says");
-        assert_eq!(problem("m4"), "says neither 'single' nor 'dp', 'pp', 'tp', 'sp', 'cp' or 'ep'");
-        assert_eq!(problem("single-tp2"), "'single' does not go with degrees such as 'dp' or 'pp'");
-        assert_eq!(problem("pp2-m4"), "'pp' needs a schedule: 1f1b, fill-drain, vanilla, zb, v2 or async");
-        assert_eq!(problem("pp2-zb"), "the schedule needs a number of micro-batches: add 'm8'");
-        assert_eq!(problem("pp2-vanilla-m2"), "'vanilla' has one micro-batch: leave the 'm' part out");
-        assert_eq!(problem("dp2-1f1b-m2"), "a schedule needs stages: add 'pp2' or leave the schedule out");
-        assert_eq!(problem(""), "'' is not a part of a plan name");
-        for (name, word) in [
-            ("tp2-zero2", "replicas"),
-            ("tp2-bucket8", "replicas"),
-            ("dp2-pp2-async-m2-zero1", "one piece"),
-            ("pp2-zb-m2-recompute", "recomputes nothing"),
-            ("dp2-zero3-recompute", "whole stages"),
-            ("pp2-v2-m3", "multiple"),
-        ] {
-            assert!(problem(name).contains(word), "{name}: {}", problem(name));
-        }
-    }
-}
+mod tests;

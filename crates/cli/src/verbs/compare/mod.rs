@@ -286,7 +286,7 @@ impl Compare {
 /// The largest difference of any plan's loss to the first plan's, at the same step. Plans that update more often than once a
 /// step train otherwise by definition.
 fn largest_loss_difference(candidates: &[Candidate], measured: &[Measured]) -> f64 {
-    let plans = candidates.iter().zip(measured).filter(|(candidate, _)| !candidate.plan.schedule.updates_often());
+    let plans = candidates.iter().zip(measured).filter(|(candidate, _)| !candidate.plan.updates_often());
     let mut losses = plans.map(|(_, measured)| &measured.losses);
     let Some(first) = losses.next() else { return 0.0 };
     let differences = losses.flat_map(|losses| losses.iter().zip(first).map(|(a, b)| (a - b).abs()));

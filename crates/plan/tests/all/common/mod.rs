@@ -113,6 +113,9 @@ fn line(program: &Program, instruction: &Instruction) -> String {
         Action::Exchange { micro_batch, direction, .. } => {
             format!("{} {direction:?} {micro_batch}", instruction.action.label())
         }
+        Action::Push { group, clock } => format!("push {} {clock}", group.0),
+        Action::Pull { group, clock, needs } => format!("pull {} {clock} of {needs}", group.0),
+        Action::Serve { group } => format!("serve {}", group.0),
         other => format!("{} {}", other.label(), other.collective().unwrap().0),
     };
     let needs: Vec<String> = instruction.depends_on.iter().map(ToString::to_string).collect();
