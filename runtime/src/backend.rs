@@ -26,8 +26,8 @@ pub struct Backend {
     precision: Dtype,
     /// Whether ranks hand tensors over on the device.
     hands_over: bool,
-    /// Whether the calling thread computes.
-    on_host: bool,
+    /// The number of the NVIDIA card; `None` where the calling thread computes.
+    card: Option<usize>,
 }
 
 impl Backend {
@@ -39,7 +39,7 @@ impl Backend {
             residence: Residence::Host,
             precision: Dtype::F32,
             hands_over: false,
-            on_host: true,
+            card: None,
         }
     }
 
@@ -79,7 +79,7 @@ impl Backend {
     #[cfg(feature = "cuda")]
     pub fn cuda(card: usize) -> Self {
         let (device, name) = (Device::cuda(card), "burn-cuda 0.22.1");
-        Self { device, name, on_host: false, ..Self::cpu_as_card() }
+        Self { device, name, card: Some(card), ..Self::cpu_as_card() }
     }
 
     /// Name and version, as device profiles and records carry it.
@@ -105,6 +105,11 @@ impl Backend {
     /// What operators compute in.
     pub fn precision(&self) -> Dtype {
         self.precision
+    }
+
+    /// The NVIDIA card that computes, by number.
+    pub(crate) fn card(&self) -> Option<usize> {
+        self.card
     }
 
     /// Where numbers stay between instructions.
@@ -214,7 +219,7 @@ pub(crate) fn run_rank<T: Send>(
     backend: &Backend,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, RuntimeError> {
-    run_on(core, backend.on_host, work)
+    run_on(core, backend.card.is_none(), work)
 }
 
 fn run_on<T: Send>(core: usize, pinned: bool, work: impl FnOnce() -> T + Send) -> Result<T, RuntimeError> {

@@ -58,10 +58,18 @@ impl Briefing {
     }
 }
 
+/// Whether a launcher has started this process as one of several.
+pub(crate) fn is_one_of_several() -> bool {
+    #[cfg(feature = "mpi")]
+    return cutplane_runtime::comm::MpiProcesses::is_launched();
+    #[cfg(not(feature = "mpi"))]
+    false
+}
+
 #[cfg(feature = "mpi")]
 fn join() -> Result<Launched> {
     use cutplane_runtime::comm::MpiProcesses;
-    if !MpiProcesses::is_launched() {
+    if !is_one_of_several() {
         return Ok(None);
     }
     Ok(Some(Arc::new(MpiProcesses::start()?)))

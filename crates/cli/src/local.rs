@@ -9,6 +9,8 @@ use cutplane_runtime::devices::{Card, DeviceList, Place, Probe, local_cluster, p
 use cutplane_runtime::exec::{RunOptions, Transfers};
 use cutplane_runtime::{Backend, OptimizerSettings};
 
+use crate::launch;
+
 /// Which of Burn's back ends computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BackendChoice {
@@ -142,11 +144,24 @@ pub(crate) fn places(devices: &DeviceGraph) -> Result<Vec<Place>> {
         };
         places.push(place);
     }
+    if launch::is_one_of_several() && !cards_of(&places).is_empty() {
+        let cards = probed().cards.len();
+        places.iter_mut().for_each(|place| *place = on_own_host(*place, cards));
+    }
     let cards = cards_of(&places);
     if !cards.is_empty() {
         probed().cards_ready(&cards)?;
     }
     Ok(places)
+}
+
+/// A process that a launcher has started sees the cards of its own host, or those that the launcher gives it, numbered from
+/// 0, while a plan numbers those of all hosts: ranks are dealt in order, so each has the card of its place on its host.
+fn on_own_host(place: Place, cards: usize) -> Place {
+    match place {
+        Place::Cuda { card } => Place::Cuda { card: card % cards.max(1) },
+        other @ Place::Cpu { .. } => other,
+    }
 }
 
 /// The back end at a place that [`places`] has passed.
@@ -181,4 +196,22 @@ pub(crate) fn run_options(places: &[Place], optimizer: OptimizerSettings, seed: 
 
 fn cards_of(places: &[Place]) -> Vec<usize> {
     places.iter().filter_map(|place| place.card()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_has_the_card_of_its_place_on_its_host() {
+        let card = |card: usize, cards: usize| on_own_host(Place::Cuda { card }, cards);
+        // The second of two hosts with four cards, and a process that was given one.
+        assert_eq!(
+            (card(5, 4), card(3, 4), card(3, 1)),
+            (Place::Cuda { card: 1 }, Place::Cuda { card: 3 }, Place::Cuda { card: 0 })
+        );
+        // Without any, that is for the check of the cards to say.
+        assert_eq!(card(3, 0), Place::Cuda { card: 0 });
+        assert_eq!(on_own_host(Place::Cpu { core: 7 }, 4), Place::Cpu { core: 7 });
+    }
 }

@@ -19,8 +19,8 @@ pub use error::RecordError;
 pub use measurement::{Measurement, Summary, append_measurements, read_measurements};
 pub use neighbours::Neighbours;
 pub use profile::{
-    AllReducePoint, ContentionPoint, DeviceProfile, MessagePoint, OperatorCurve, OperatorPoint, OptimizerPoint,
-    PROFILE_FORMAT, PROFILE_VERSION, StagedLinks, read_profile, write_profile,
+    AllReducePoint, ContentionPoint, DeviceProfile, LinkClass, MessagePoint, OperatorCurve, OperatorPoint,
+    OptimizerPoint, PROFILE_FORMAT, PROFILE_VERSION, ProcessLinks, StagedLinks, read_profile, write_profile,
 };
 pub use provenance::Provenance;
 pub use timeline::{Breakdown, Source, Span, Timeline};

@@ -12,7 +12,7 @@ use crate::provenance::Provenance;
 /// What the `format` field of a profile file must hold.
 pub const PROFILE_FORMAT: &str = "cutplane-device-profile";
 /// The version of the profile format that this build writes. It reads version 1 too, which had neither precisions, nor
-/// staged links, nor notes, and version 2, which had no [`OperatorPoint::beside_factor`].
+/// staged links, nor notes, and version 2, which had neither links between processes nor [`OperatorPoint::beside_factor`].
 pub const PROFILE_VERSION: u32 = 3;
 
 /// Measured behaviour of one device model under one back end: one thread a rank on a CPU, one stream a rank on a card.
@@ -44,6 +44,9 @@ pub struct DeviceProfile {
     /// The same two through the host, where ranks on one card hand tensors over on the card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<StagedLinks>,
+    /// The same two between ranks in processes of their own, where several processes measured together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessLinks>,
     /// What the numbers do not hold, or hold with a caveat.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -56,6 +59,28 @@ pub struct StagedLinks {
     /// As [`DeviceProfile::messages`].
     pub messages: Vec<MessagePoint>,
     /// As [`DeviceProfile::all_reduce`].
+    pub all_reduce: Vec<AllReducePoint>,
+}
+
+/// Where two processes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkClass {
+    /// On one host.
+    WithinHost,
+    /// On two hosts.
+    BetweenHosts,
+}
+
+/// Links between ranks in processes of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessLinks {
+    /// Where the processes are.
+    pub class: LinkClass,
+    /// As [`DeviceProfile::messages`]; the way over the link is a part of the latency.
+    pub messages: Vec<MessagePoint>,
+    /// As [`DeviceProfile::all_reduce`], over one rank of each process of a host, or of each host.
     pub all_reduce: Vec<AllReducePoint>,
 }
 

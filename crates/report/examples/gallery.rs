@@ -171,6 +171,7 @@ fn profile() -> DeviceProfile {
         messages: (6..=24).step_by(2).map(message).collect(),
         all_reduce: [2, 4].iter().flat_map(|ranks| (10..=26).step_by(2).map(|power| reduce(*ranks, power))).collect(),
         staged: None,
+        processes: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -251,6 +251,7 @@ fn an_empty_profile_is_drawn() {
         messages: Vec::new(),
         all_reduce: Vec::new(),
         staged: None,
+        processes: Vec::new(),
         notes: Vec::new(),
     };
     checked(PROFILE_SIZE, |canvas| link_curves(canvas, &profile));

@@ -5,10 +5,12 @@
 //! [`cutplane_plan::check_program`] proves for a program).
 //!
 //! [`InProcess`] is the world of threads in one process: the default, and the reference for any other. With feature `mpi`
-//! there is `Mpi`: ranks in processes that `mpirun` has started ([`Processes`]). How it goes wrong:
+//! there is `Mpi`: ranks in processes that `mpirun` has started ([`Processes`]); with feature `nccl`, `Nccl` lets ranks with
+//! cards of their own sum through NVIDIA's library, over either of the two. How it goes wrong:
 //! a peer that never comes is a [`CommError::Timeout`] naming it; a peer that fails calls [`Communicator::abort`], which
 //! ends every wait of every rank at once; a peer that is dropped is [`CommError::PeerGone`]. Nothing waits for ever.
 
+mod cards;
 mod checks;
 mod error;
 mod gate;
@@ -16,7 +18,11 @@ mod group;
 mod in_process;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod processes;
+#[cfg(any(feature = "mpi", feature = "nccl"))]
+mod rest;
 #[cfg(test)]
 mod suite;
 
@@ -24,6 +30,7 @@ use std::time::Duration;
 
 use cutplane_plan::Rank;
 
+pub(crate) use cards::{Ends, join_cards};
 pub use error::CommError;
 pub use in_process::{CommOptions, InProcess};
 #[cfg(feature = "mpi")]
@@ -67,8 +74,9 @@ impl<'a, T: 'a> Pending<'a, T> {
 
 /// One rank's end of a world of ranks.
 ///
-/// Collectives return the time for which the caller was blocked before the last rank of the group had arrived. Sums are
-/// taken in rank order, so all ranks of a group end with the same bits.
+/// Collectives return the time for which the caller was blocked before the last rank of the group had arrived. All ranks
+/// of a group end with the same bits: sums are taken in rank order, but for those that NCCL takes on cards, in an order of
+/// its own.
 pub trait Communicator: Send {
     /// This rank.
     fn rank(&self) -> Rank;
@@ -138,11 +146,42 @@ pub trait Communicator: Send {
     /// [`CommError`].
     fn all_to_all(&self, group: &[Rank], input: &[f32], output: &mut [f32]) -> Result<Duration, CommError>;
 
+    /// Replaces floats that are on the devices of the ranks by their sums over the group, without a copy in the host. False,
+    /// with nothing done on any rank of the group, where there is no such way: the numbers are to be fetched and summed by
+    /// [`Communicator::all_reduce`].
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn all_reduce_on_device(&self, group: &[Rank], tensors: &mut Payload) -> Result<bool, CommError> {
+        let _ = (group, tensors);
+        Ok(false)
+    }
+
+    /// Waits until every rank of the group is here and calls `what` with as many numbers and the same root.
+    ///
+    /// # Errors
+    /// [`CommError::Mismatch`] on every rank when they call different things; any other.
+    fn agree(
+        &self,
+        group: &[Rank],
+        what: &'static str,
+        numbers: usize,
+        root: Option<Rank>,
+    ) -> Result<Duration, CommError>;
+
     /// Waits until every rank of the group is here.
     ///
     /// # Errors
     /// [`CommError`].
-    fn barrier(&self, group: &[Rank]) -> Result<Duration, CommError>;
+    fn barrier(&self, group: &[Rank]) -> Result<Duration, CommError> {
+        self.agree(group, "barrier", 0, None)
+    }
+
+    /// Whether all is well as far as this rank has heard: for waits that the communicator does not see.
+    ///
+    /// # Errors
+    /// [`CommError::PeerFailed`] when another rank has reported a failure.
+    fn health(&self) -> Result<(), CommError>;
 
     /// Reports that this rank has failed: every wait of every rank ends with [`CommError::PeerFailed`]. The first report
     /// stands.
@@ -198,8 +237,26 @@ impl<C: Communicator + ?Sized> Communicator for Box<C> {
         (**self).all_to_all(group, input, output)
     }
 
+    fn all_reduce_on_device(&self, group: &[Rank], tensors: &mut Payload) -> Result<bool, CommError> {
+        (**self).all_reduce_on_device(group, tensors)
+    }
+
+    fn agree(
+        &self,
+        group: &[Rank],
+        what: &'static str,
+        numbers: usize,
+        root: Option<Rank>,
+    ) -> Result<Duration, CommError> {
+        (**self).agree(group, what, numbers, root)
+    }
+
     fn barrier(&self, group: &[Rank]) -> Result<Duration, CommError> {
         (**self).barrier(group)
+    }
+
+    fn health(&self) -> Result<(), CommError> {
+        (**self).health()
     }
 
     fn abort(&self, reason: &str) {

@@ -16,6 +16,9 @@ pub trait Processes: Debug + Send + Sync {
     /// Processes that run on the host of this one, itself included.
     fn neighbours(&self) -> usize;
 
+    /// The host of each process, numbered from 0 in the order in which the processes name them.
+    fn hosts(&self) -> Vec<usize>;
+
     /// A process in words: its number and its host.
     fn describe(&self, process: usize) -> String;
 

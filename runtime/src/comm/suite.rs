@@ -303,6 +303,27 @@ worlds! {
     in_process: InProcess::world;
 }
 
+/// Ranks with a card each, over threads; nothing is checked where the stand-in for NCCL cannot be compiled.
+#[cfg(feature = "nccl")]
+fn on_cards(ranks: usize, options: CommOptions) -> Vec<Box<dyn Communicator>> {
+    let below = InProcess::world(ranks, options);
+    let cards: Vec<Option<usize>> = (0..ranks).map(Some).collect();
+    match super::nccl::tests::libraries() {
+        Some(libraries) => boxed(super::nccl::Nccl::over(below, &cards, options, &libraries).expect("a world")),
+        None => boxed(below),
+    }
+}
+
+#[cfg(feature = "nccl")]
+fn boxed<C: Communicator + 'static>(world: Vec<C>) -> Vec<Box<dyn Communicator>> {
+    world.into_iter().map(|end| Box::new(end) as Box<dyn Communicator>).collect()
+}
+
+#[cfg(feature = "nccl")]
+worlds! {
+    cards: on_cards;
+}
+
 #[cfg(feature = "mpi")]
 #[path = "suite_mpi.rs"]
 mod mpi;

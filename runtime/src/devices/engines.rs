@@ -50,7 +50,7 @@ pub(super) fn nccl() -> Nccl {
 }
 
 /// `NCCL_VERSION_CODE` of nccl.h: 22703 is 2.27.3; before 2.9 it was 2804 for 2.8.4.
-fn nccl_version(code: c_int) -> String {
+pub(crate) fn nccl_version(code: c_int) -> String {
     let (major, rest) = if code < 10_000 { (code / 1000, code % 1000) } else { (code / 10_000, code % 10_000) };
     format!("{major}.{}.{}", rest / 100, rest % 100)
 }

@@ -11,7 +11,7 @@
 mod cluster;
 mod driver;
 mod engines;
-mod library;
+pub(crate) mod library;
 mod list;
 mod nvml;
 mod rates;
@@ -24,6 +24,8 @@ use serde::Serialize;
 
 pub use cluster::local_cluster;
 pub use driver::Driver;
+#[cfg(feature = "nccl")]
+pub(crate) use engines::nccl_version;
 pub use engines::{Mpi, Nccl};
 pub use list::{DeviceList, ListError, Place};
 pub use nvml::{Nvlink, Pcie};

@@ -20,7 +20,7 @@ use crate::segment::SegmentRunner;
 use crate::tensor::HostTensor;
 
 /// 4 KiB to 64 MiB.
-const SIZES: [u64; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
+pub(super) const SIZES: [u64; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
 const ROUNDS: usize = 15;
 
 /// Messages and all-reduces of several sizes.
@@ -46,7 +46,7 @@ pub(crate) fn measure_links(
     }
     let spin = if ranks > available_cores() { Duration::ZERO } else { CommOptions::default().spin };
     let world = InProcess::world(ranks, CommOptions { spin, ..CommOptions::default() });
-    let roads = &Roads { backends: vec![backend.clone(); ranks], transfers };
+    let roads = &Roads::on_one(backend, ranks, transfers);
     let (done, news) = std::sync::mpsc::channel();
     let all: Result<Vec<Samples>, RuntimeError> = std::thread::scope(|scope| {
         let start = |comm: InProcess| {
@@ -108,7 +108,8 @@ fn measure_rank(comm: &InProcess, roads: &Roads, done: &Sender<f64>) -> Result<S
                 exchange(comm, roads, size, &mut payloads[size], &mut samples, counted)?;
             }
             for group in 2..=ranks {
-                if let Some(time) = fixtures[size].time(comm, roads, group)?.filter(|_| counted) {
+                let members: Vec<Rank> = (0..group as u32).map(Rank).collect();
+                if let Some(time) = fixtures[size].time(comm, roads, &members)?.filter(|_| counted) {
                     samples.all_reduce[group - 2][size].push(time);
                 }
             }
@@ -121,7 +122,7 @@ fn measure_rank(comm: &InProcess, roads: &Roads, done: &Sender<f64>) -> Result<S
     Ok(samples)
 }
 
-fn zeros(elements: usize) -> HostTensor {
+pub(super) fn zeros(elements: usize) -> HostTensor {
     HostTensor::f32([elements], vec![0.0; elements])
 }
 
@@ -181,18 +182,18 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<(T, f64), Fault> 
     Ok((value, nanos(start.elapsed())))
 }
 
-fn nanos(time: Duration) -> f64 {
+pub(super) fn nanos(time: Duration) -> f64 {
     time.as_nanos() as f64
 }
 
 /// A segment whose parameters have a given total size: square layers of at most 4 MiB, as a model has them.
-struct Fixture {
+pub(super) struct Fixture {
     model: ModelGraph,
     runner: SegmentRunner,
 }
 
 impl Fixture {
-    fn new(bytes: u64, roads: &Roads) -> Result<Self, Fault> {
+    pub(super) fn new(bytes: u64, roads: &Roads) -> Result<Self, Fault> {
         let width = (bytes / 4).min(1 << 20).isqrt();
         let layers = bytes / 4 / (width * width);
         let model = layers_of(width, layers).map_err(|error| Fault::Program(error.to_string()))?;
@@ -206,14 +207,18 @@ impl Fixture {
         Ok(Self { model, runner })
     }
 
-    /// Time of the synchronisation over the first `size` ranks, once all are there; `None` on the others.
-    fn time(&mut self, comm: &InProcess, roads: &Roads, size: usize) -> Result<Option<f64>, Fault> {
-        if comm.rank().index() >= size {
+    /// Time of the synchronisation over `ranks`, once all are there; `None` on the others.
+    pub(super) fn time(
+        &mut self,
+        comm: &impl Communicator,
+        roads: &Roads,
+        ranks: &[Rank],
+    ) -> Result<Option<f64>, Fault> {
+        if !ranks.contains(&comm.rank()) {
             return Ok(None);
         }
-        let ranks: Vec<Rank> = (0..size as u32).map(Rank).collect();
         let params = self.runner.params().to_vec();
-        let group = SyncGroup { ranks, params, bytes: Bytes::ZERO, ownership: Ownership::Everybody };
+        let group = SyncGroup { ranks: ranks.to_vec(), params, bytes: Bytes::ZERO, ownership: Ownership::Everybody };
         let sync = GradientSync::new(&self.model, GroupId(0), &group);
         roads.backends[0].sync()?;
         comm.barrier(&group.ranks)?;
@@ -274,7 +279,7 @@ fn all_reduce_points(all: &[Samples], ranks: usize) -> Vec<AllReducePoint> {
 }
 
 /// The middle number; of an even count the upper one.
-fn median(samples: &[f64]) -> f64 {
+pub(super) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)

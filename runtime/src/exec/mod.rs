@@ -52,6 +52,7 @@ mod links;
 mod options;
 mod others;
 mod passes;
+mod process_links;
 mod rank;
 mod run;
 mod save;
@@ -65,6 +66,7 @@ mod word;
 
 pub(crate) use links::measure_links;
 pub use options::{PoolUse, Rehearsal, RehearsedFailure, RunOptions, StepReport};
+pub use process_links::measure_process_links;
 pub use run::Run;
 pub use step::RankTensors;
 pub use timing::{Timing, WarmUp, WarmedUp};

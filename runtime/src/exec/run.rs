@@ -16,9 +16,8 @@ use super::others::Others;
 use super::rank::{Answer, Command, Reply, rank_thread};
 use super::step::{RankStep, RankTensors, Shared};
 use super::timing::{Timing, WarmUp, WarmedUp};
-use super::transfer::{Roads, Transfers};
-use crate::backend::Backend;
-use crate::comm::{CommError, Communicator, InProcess, Processes, Talk};
+use super::transfer::{Roads, Transfers, world};
+use crate::comm::{CommError, Processes, Talk};
 use crate::data::Batches;
 use crate::error::RuntimeError;
 
@@ -56,12 +55,13 @@ impl Run {
         options: &RunOptions,
     ) -> Result<Self, RuntimeError> {
         let ranks = program.ranks.len();
-        let world = world(ranks, options)?;
         let backend = |rank| options.backend_of(rank).in_precision(program.precision);
         let backends = (0..ranks).map(backend).collect::<Result<Vec<_>, _>>()?;
         // Handles mean nothing to another process.
         let transfers = if options.processes.is_some() { Transfers::Staged } else { options.transfers };
-        let roads = Roads { backends, transfers };
+        let share = options.processes.as_ref().map_or(ranks, |processes| processes.share(ranks));
+        let (world, between_cards) = world(&backends, options)?;
+        let roads = Roads { backends, transfers, share, between_cards };
         let (seed, optimizer, timing) = (options.seed, options.optimizer, options.timing);
         let (weights, resume) = (options.weights.clone(), options.resume.clone());
         let next_step = match &resume {
@@ -209,11 +209,11 @@ impl Run {
 
     /// What a record of this run should say of how it ran.
     pub fn notes(&self) -> Vec<String> {
-        let Roads { backends, transfers } = &self.shared.roads;
+        let roads = &self.shared.roads;
         let mut notes = Vec::new();
-        for ranks in sharers(backends) {
+        for ranks in roads.sharers() {
             if ranks.len() > 1 {
-                let how = match transfers {
+                let how = match roads.transfers {
                     Transfers::OnDevice => "handed over on the card",
                     Transfers::Staged => "staged through the host",
                 };
@@ -225,10 +225,12 @@ impl Run {
             notes
                 .push("the device was waited for after every instruction: spans are exact, the step is not".to_owned());
         }
+        notes.extend(roads.between_cards.clone());
         notes.dedup();
         notes.extend(self.processes.as_ref().map(|processes| {
             let (count, here) = (processes.count(), processes.neighbours());
-            format!("ranks in {count} processes, {here} of them on this host; tensors go through the host")
+            let what = if roads.between_cards.is_some() { "messages" } else { "tensors" };
+            format!("ranks in {count} processes, {here} of them on this host; {what} go through the host")
         }));
         notes
     }
@@ -322,19 +324,9 @@ impl Run {
             loss_scale: ranks.iter().find_map(|rank| rank.loss_scale),
             skipped: ranks.iter().any(|rank| rank.skipped),
             pushes: ranks.iter().flat_map(|rank| rank.pushes.iter().copied()).collect(),
-            pools: pools(&self.shared.roads.backends, ranks),
+            pools: pools(&self.shared.roads, ranks),
         }
     }
-}
-
-/// The ends of this process's ranks.
-fn world(ranks: usize, options: &RunOptions) -> Result<Vec<Box<dyn Communicator>>, RuntimeError> {
-    let waiting = options.waiting(ranks);
-    let Some(processes) = &options.processes else {
-        let ends = InProcess::world(ranks, waiting).into_iter();
-        return Ok(ends.map(|end| Box::new(end) as Box<dyn Communicator>).collect());
-    };
-    processes.world(ranks, waiting).map_err(|error| unreachable_processes(&error))
 }
 
 /// Before there are ranks, the leading process's first one stands for all.
@@ -342,27 +334,14 @@ pub(super) fn unreachable_processes(error: &CommError) -> RuntimeError {
     RuntimeError::Rank { rank: 0, problem: error.to_string() }
 }
 
-/// The ranks on each device that hands tensors over.
-fn sharers(backends: &[Backend]) -> Vec<Vec<Rank>> {
-    let mut devices: Vec<Vec<Rank>> = Vec::new();
-    for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| backend.shares_device(backend)) {
-        let same = |ranks: &&mut Vec<Rank>| backend.shares_device(&backends[ranks[0].index()]);
-        match devices.iter_mut().find(same) {
-            Some(ranks) => ranks.push(Rank(index as u32)),
-            None => devices.push(vec![Rank(index as u32)]),
-        }
-    }
-    devices
-}
-
-fn pools(backends: &[Backend], steps: &[RankStep]) -> Vec<PoolUse> {
+fn pools(roads: &Roads, steps: &[RankStep]) -> Vec<PoolUse> {
     let pool = |ranks: Vec<Rank>| {
         // Ranks end their steps at different moments; each has looked at the whole pool.
         let looks = || ranks.iter().filter_map(|rank| steps[rank.index()].pool);
         let (in_use, reserved) = (looks().map(|pool| pool.0).max()?, looks().map(|pool| pool.1).max()?);
         Some(PoolUse { ranks, in_use: Bytes::new(in_use), reserved: Bytes::new(reserved) })
     };
-    sharers(backends).into_iter().filter_map(pool).collect()
+    roads.sharers().into_iter().filter_map(pool).collect()
 }
 
 impl Drop for Run {

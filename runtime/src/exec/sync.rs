@@ -171,10 +171,27 @@ impl GradientSync {
         let backend = &roads.backends[comm.rank().index()];
         if roads.on_device(comm, &self.group.ranks) {
             self.sum_on_device(comm, roads, backend, runner)?;
-        } else {
+        } else if !self.sum_between_cards(comm, runner, backend)? {
             self.sum_on_host(comm, runner, backend)?;
         }
         Ok(waited)
+    }
+
+    /// Sums where the gradients are, on a card of each rank; false, with nothing done, where the communicator cannot.
+    fn sum_between_cards(
+        &self,
+        comm: &impl Communicator,
+        runner: &mut SegmentRunner,
+        backend: &Backend,
+    ) -> Result<bool, CommError> {
+        if backend.card().is_none() {
+            return Ok(false);
+        }
+        let params: Vec<ParamId> = self.in_place.iter().chain(&self.packed).copied().collect();
+        let mut sums: Payload = runner.take_device_gradients(&params);
+        let done = comm.all_reduce_on_device(&self.group.ranks, &mut sums)?;
+        runner.put_device_gradients(&params, sums);
+        Ok(done)
     }
 
     fn sum_on_host(

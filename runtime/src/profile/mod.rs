@@ -111,6 +111,7 @@ pub fn measure(backend: &Backend, options: ProfileOptions<'_>) -> Result<DeviceP
         messages,
         all_reduce,
         staged,
+        processes: Vec::new(),
         notes,
     })
 }

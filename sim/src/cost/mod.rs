@@ -7,6 +7,7 @@
 pub mod collective;
 mod curve;
 mod error;
+mod links;
 pub mod memory;
 mod profiled;
 mod roofline;

@@ -1,14 +1,15 @@
 //! Prices from measured device profiles.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cutplane_graph::{Device, DeviceGraph, DeviceId, DeviceKind, Dtype, ModelGraph, OpId, Pass, Route};
 use cutplane_plan::Optimizer;
-use cutplane_record::{ContentionPoint, DeviceProfile, OperatorCurve};
+use cutplane_record::{ContentionPoint, DeviceProfile, LinkClass, OperatorCurve};
 use cutplane_units::{Bytes, Nanos};
 
 use super::curve::{Grid, Line, PerWork};
+use super::links::{Links, nanos};
 use super::{Contention, CostError, CostModel, WorkTime, collective};
 
 /// Name of the curve of a segment's boundary, over its f32 elements: forward, the fixed cost of starting a pass; backward,
@@ -29,10 +30,16 @@ const STAND_INS: [(&str, &str); 1] = [("arithmetic", "add")];
 ///   lack curves of operators that only partitioned models hold.
 /// - One-axis tables (messages, optimizer, load, boundary, all-reduce): interpolated in both logarithms; below the first
 ///   point its time, above the last along the line through the last two.
+/// - Between ranks in processes of their own: as measured between processes of two hosts, where the profile knows that, and
+///   of one host, once [`Profiled::in_processes`] says that ranks of a host are processes. The shortest message's time is
+///   latency, what a longer one takes beyond it is time on the route's links, which messages share. An all-reduce over
+///   hosts with `g` ranks each takes as long as one of `g` times the payload over one rank each: every rank sends to every
+///   other, so `g` times as much goes between two hosts.
 /// - Operators have a price in the precisions that the profile has curves of; all else is measured in f32.
 #[derive(Clone, Debug)]
 pub struct Profiled {
     tables: HashMap<String, Table>,
+    in_processes: bool,
 }
 
 /// A profile arranged for look-up.
@@ -43,11 +50,10 @@ struct Table {
     start: Option<Line>,
     seed: Option<Line>,
     load: Option<Line>,
-    send: Option<Line>,
-    recv: Option<Line>,
-    latency: Option<Line>,
     optimizers: HashMap<Optimizer, Line>,
-    all_reduce: BTreeMap<u32, Line>,
+    threads: Links,
+    within_host: Option<Links>,
+    between_hosts: Option<Links>,
 }
 
 /// Bytes that an operator keeps and needs, as measured.
@@ -64,7 +70,18 @@ impl Profiled {
     /// [`cutplane_graph::DeviceSpec::model`], the last of several.
     pub fn new(profiles: impl IntoIterator<Item = Arc<DeviceProfile>>) -> Self {
         let named = |profile: Arc<DeviceProfile>| (profile.device_model.clone(), Table::new(profile));
-        Self { tables: profiles.into_iter().map(named).collect() }
+        Self { tables: profiles.into_iter().map(named).collect(), in_processes: false }
+    }
+
+    /// Prices of runs whose ranks are processes of their own also where they are on one host.
+    #[must_use]
+    pub fn in_processes(self) -> Self {
+        Self { in_processes: true, ..self }
+    }
+
+    /// The links between processes that are, or are not, on one host, where that is what lies between ranks.
+    fn process_links<'t>(&self, table: &'t Table, one_host: bool) -> Option<&'t Links> {
+        if one_host { table.within_host.as_ref().filter(|_| self.in_processes) } else { table.between_hosts.as_ref() }
     }
 
     fn table(&self, device: &Device) -> Result<&Table, CostError> {
@@ -117,13 +134,10 @@ impl Table {
         let forward = |curve: &OperatorCurve| Line::new(curve.points.iter().map(|p| (elements(&p.axes), p.forward_ns)));
         let backward =
             |curve: &OperatorCurve| Line::new(curve.points.iter().map(|p| (elements(&p.axes), p.backward_ns)));
-        let messages = |ns: fn(&cutplane_record::MessagePoint) -> f64| {
-            Line::new(profile.messages.iter().map(|point| (point.bytes, ns(point))))
+        let between = |class: LinkClass| {
+            let links = profile.processes.iter().find(|links| links.class == class)?;
+            Some(Links::new(&links.messages, &links.all_reduce))
         };
-        let mut sums: BTreeMap<u32, Vec<(u64, f64)>> = BTreeMap::new();
-        for point in profile.all_reduce.iter().filter(|point| point.ranks > 1) {
-            sums.entry(point.ranks).or_default().push((point.bytes, point.time_ns));
-        }
         let mut steps: HashMap<Optimizer, Vec<(u64, f64)>> = HashMap::new();
         for point in &profile.optimizers {
             steps.entry(point.optimizer).or_default().push((point.elements, point.step_ns));
@@ -133,11 +147,10 @@ impl Table {
             start: curve(BOUNDARY).and_then(forward),
             seed: curve(BOUNDARY).and_then(backward),
             load: curve(LOAD).and_then(forward),
-            send: messages(|point| point.send_ns),
-            recv: messages(|point| point.recv_ns),
-            latency: messages(|point| point.latency_ns),
             optimizers: steps.into_iter().filter_map(|(rule, list)| Some((rule, Line::new(list)?))).collect(),
-            all_reduce: sums.into_iter().filter_map(|(ranks, list)| Some((ranks, Line::new(list)?))).collect(),
+            threads: Links::new(&profile.messages, &profile.all_reduce),
+            within_host: between(LinkClass::WithinHost),
+            between_hosts: between(LinkClass::BetweenHosts),
             profile,
         }
     }
@@ -178,31 +191,29 @@ impl Table {
         CostError::NoPoints { table, device_model: self.profile.device_model.clone() }
     }
 
-    fn message(&self, line: Option<&Line>, payload: Bytes) -> Result<Nanos, CostError> {
+    /// What a rank itself spends on a message: as between threads, or as between processes where there are no others.
+    fn message(&self, line: fn(&Links) -> &Option<Line>, payload: Bytes) -> Result<Nanos, CostError> {
+        let known = [Some(&self.threads), self.within_host.as_ref(), self.between_hosts.as_ref()];
+        let line = known.into_iter().flatten().find_map(|links| line(links).as_ref());
         line.map(|line| nanos(line.at(payload.get()))).ok_or_else(|| self.no_points("messages"))
     }
 
-    /// Time of the profiled group size nearest from above; of the largest one, in proportion to `2 (p - 1) / p`, where
-    /// the group is larger.
-    fn all_reduce(&self, payload: Bytes, ranks: usize) -> Result<Nanos, CostError> {
-        let ranks = ranks as u32;
-        let larger = self.all_reduce.range(ranks..).next();
-        let (profiled, line) =
-            larger.or_else(|| self.all_reduce.last_key_value()).ok_or_else(|| self.no_points("all_reduce"))?;
-        let volume = |p: u32| 2.0 * f64::from(p - 1) / f64::from(p);
-        let factor = (volume(ranks) / volume(*profiled)).max(1.0);
-        Ok(nanos(line.at(payload.get()) * factor))
+    /// Latency and time on the links of a message between processes, beside what sender and receiver spend on it.
+    fn between_processes(&self, links: &Links, payload: Bytes) -> Result<Option<(Nanos, Nanos)>, CostError> {
+        let own = |payload| -> Result<Nanos, CostError> {
+            Ok(self.message(|links| &links.send, payload)? + self.message(|links| &links.recv, payload)?)
+        };
+        let (Some(least), Some(all)) = (links.one_way(links.shortest.min(payload)), links.one_way(payload)) else {
+            return Ok(None);
+        };
+        let latency = least.saturating_sub(own(links.shortest.min(payload))?);
+        Ok(Some((latency, all.saturating_sub(own(payload)?).saturating_sub(latency))))
     }
 }
 
 /// Product of the axes: a one-axis curve has its elements there.
 fn elements(axes: &[u64]) -> u64 {
     axes.iter().product()
-}
-
-/// Rounds to the nearest nanosecond: a measured time is no bound of physics.
-fn nanos(ns: f64) -> Nanos {
-    Nanos::new(ns.round() as u64)
 }
 
 /// Whether two devices are ranks on one card: their names are `card/0`, `card/1` and so on.
@@ -264,33 +275,52 @@ impl CostModel for Profiled {
 
     fn send(&self, payload: Bytes, device: &Device) -> Result<Nanos, CostError> {
         let table = self.table(device)?;
-        table.message(table.send.as_ref(), payload)
+        table.message(|links| &links.send, payload)
     }
 
     fn recv(&self, payload: Bytes, device: &Device) -> Result<Nanos, CostError> {
         let table = self.table(device)?;
-        table.message(table.recv.as_ref(), payload)
+        table.message(|links| &links.recv, payload)
     }
 
-    /// Between ranks on cores of a host, or on one card: the measured latency; the payload moves in send and receive.
-    /// Otherwise the links of the route are added.
+    /// Between processes: as measured, if it was. Between ranks on cores of a host, or on one card: the measured latency; the
+    /// payload moves in send and receive. Otherwise the links of the route are added.
     fn wire(&self, payload: Bytes, route: &Route, from: &Device, to: &Device) -> Result<(Nanos, Nanos), CostError> {
         let table = self.table(from)?;
-        let latency = table.message(table.latency.as_ref(), payload)?;
+        if let Some(links) = self.process_links(table, from.host == to.host)
+            && let Some(known) = table.between_processes(links, payload)?
+        {
+            return Ok(known);
+        }
+        let latency = table.message(|links| &links.latency, payload)?;
         if from.host == to.host && (from.spec.kind == DeviceKind::Cpu || on_one_card(from, to)) {
             return Ok((latency, Nanos::ZERO));
         }
         Ok((latency + route.latency, payload.transfer_time(route.bandwidth)))
     }
 
-    /// Inside a host: measured. Between hosts: the closed form over the links.
+    /// As measured inside a host, or between hosts with as many ranks each; else the closed form over the links.
     fn all_reduce(&self, payload: Bytes, group: &[DeviceId], devices: &DeviceGraph) -> Result<Nanos, CostError> {
-        let mut members = group.iter().map(|id| devices.device(*id));
-        let Some(first) = members.next().filter(|_| group.len() > 1) else { return Ok(Nanos::ZERO) };
-        if members.any(|device| device.host != first.host) {
-            return collective::all_reduce(payload, group, devices);
+        let Some((first, others)) = group.split_first() else { return Ok(Nanos::ZERO) };
+        if others.is_empty() {
+            return Ok(Nanos::ZERO);
         }
-        let times = group.iter().map(|id| self.table(devices.device(*id))?.all_reduce(payload, group.len()));
+        let host = |id: &DeviceId| devices.device(*id).host.as_str();
+        let hosts: BTreeSet<&str> = group.iter().map(host).collect();
+        let each = group.iter().filter(|id| host(id) == host(first)).count();
+        let times = group.iter().map(|id| {
+            let table = self.table(devices.device(*id))?;
+            let links = self.process_links(table, hosts.len() == 1);
+            if hosts.len() > 1 {
+                let even = each * hosts.len() == group.len();
+                let known =
+                    links.filter(|_| even).and_then(|links| links.all_reduce(payload * each as u64, hosts.len()));
+                return known.map_or_else(|| collective::all_reduce(payload, group, devices), Ok);
+            }
+            let known = links.and_then(|links| links.all_reduce(payload, group.len()));
+            let known = known.or_else(|| table.threads.all_reduce(payload, group.len()));
+            known.ok_or_else(|| table.no_points("all_reduce"))
+        });
         times.into_iter().try_fold(Nanos::ZERO, |slowest, time| Ok(slowest.max(time?)))
     }
 

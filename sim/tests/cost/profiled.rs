@@ -36,6 +36,7 @@ pub(crate) fn profile() -> DeviceProfile {
         messages: vec![message(1_000, 100.0, 50.0, 10.0), message(100_000, 10_000.0, 500.0, 10.0)],
         all_reduce: vec![sum(2, 1_000, 400.0), sum(2, 10_000, 4_000.0), sum(4, 1_000, 700.0)],
         staged: None,
+        processes: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! Collectives made of messages.
 //!
 //! Every collective begins with a meeting: each rank tells all others of the group what it calls, so that late ranks and
-//! ranks that call something else are named. Few numbers travel with that call. Many go in blocks: while one block is on
+//! ranks that call something else are named. Few numbers travel with that call, or right behind it. Many go in blocks: while one block is on
 //! its way, the one before is summed. A sum is that of Rabenseifner's algorithm (reduce-scatter, then all-gather), its
 //! summands taken in rank order by the one rank that owns the part.
 
@@ -17,6 +17,10 @@ use crate::comm::{Arrived, CommError, Communicator, checks};
 
 /// Floats of a block: 256 KiB.
 pub(super) const BLOCK: usize = 64 << 10;
+
+/// Floats that an all-reduce sends to every other rank at once, over all of them: 64 KiB. So few take longer to meet, and to
+/// pass on in a second round, than to be summed by every rank.
+const DIRECT: usize = 16 << 10;
 
 /// Blocks on their way from every other rank of a group.
 type Round = Vec<(usize, OnTheWay)>;
@@ -167,8 +171,24 @@ impl Mpi {
             sum_inline(&met.value, buffer);
             return Ok(met.waited);
         }
+        if len * group.len().saturating_sub(1) <= DIRECT {
+            return self.sum_directly(group, buffer);
+        }
         let waited = self.meet(group, WHAT, len, None, &[])?.waited;
         self.team(group, WHAT).sum(buffer, |_| true)?;
+        Ok(waited)
+    }
+
+    /// All-reduce of few numbers: they leave together with the call, and every rank adds up those of all.
+    fn sum_directly(&self, group: &[Rank], buffer: &mut [f32]) -> Result<Duration, CommError> {
+        const WHAT: &str = "all-reduce";
+        checks::group(self.rank(), group, self.size())?;
+        let (team, len) = (self.team(group, WHAT), buffer.len());
+        team.others().try_for_each(|p| team.post(SUMMANDS, p, buffer))?;
+        let waited = self.meet(group, WHAT, len, None, &[])?.waited;
+        let mut summands = Round::new();
+        team.others().try_for_each(|p| team.expect(SUMMANDS, p, len, &mut summands))?;
+        team.add_up(summands, buffer)?;
         Ok(waited)
     }
 

@@ -127,6 +127,18 @@ impl Processes for Arc<MpiProcesses> {
         (0..self.count()).filter(|process| self.host(*process) == self.host(self.index)).count()
     }
 
+    fn hosts(&self) -> Vec<usize> {
+        let mut known: Vec<u64> = Vec::new();
+        let number = |process: usize| {
+            let host = self.host(process);
+            known.iter().position(|other| *other == host).unwrap_or_else(|| {
+                known.push(host);
+                known.len() - 1
+            })
+        };
+        (0..self.count()).map(number).collect()
+    }
+
     fn describe(&self, process: usize) -> String {
         let bytes: Vec<u8> = self.identities[process][..NAME].iter().flat_map(|word| word.to_le_bytes()).collect();
         let name = String::from_utf8_lossy(&bytes);

@@ -13,6 +13,7 @@ use super::note::{Call, Note, Outline};
 use super::raw::{Buffer, Channel, OnTheWay};
 use super::tensors::{Coming, parts, room};
 use super::world::World;
+use crate::comm::rest::rest;
 use crate::comm::{Arrived, CommError, CommOptions, Communicator, Payload, Pending, Processes, checks};
 use crate::memory;
 use crate::tensor::HostTensor;
@@ -25,9 +26,6 @@ pub(super) const RESULTS: i32 = 3 << 16;
 const RANKS_OF_A_PROCESS: usize = 256;
 /// How often a waiting rank looks whether those that it waits for have ended.
 const HEALTH: Duration = Duration::from_millis(50);
-/// Time for which a waiting rank leaves its core only to those who want it, beyond that of looking.
-const POLITE: Duration = Duration::from_millis(5);
-const NAP: Duration = Duration::from_micros(50);
 
 /// What has come and was not asked for yet.
 #[derive(Default)]
@@ -282,17 +280,6 @@ impl Mpi {
     }
 }
 
-/// Lets others have the core, the more the longer the wait.
-fn rest(waited: Duration, spin: Duration) {
-    if waited < spin {
-        std::hint::spin_loop();
-    } else if waited < if spin.is_zero() { NAP } else { POLITE } {
-        std::thread::yield_now();
-    } else {
-        std::thread::sleep(NAP);
-    }
-}
-
 impl Communicator for Mpi {
     fn rank(&self) -> Rank {
         self.rank
@@ -365,8 +352,19 @@ impl Communicator for Mpi {
         self.swap_parts(group, input, output)
     }
 
-    fn barrier(&self, group: &[Rank]) -> Result<Duration, CommError> {
-        Ok(self.meet(group, "barrier", 0, None, &[])?.waited)
+    fn agree(
+        &self,
+        group: &[Rank],
+        what: &'static str,
+        numbers: usize,
+        root: Option<Rank>,
+    ) -> Result<Duration, CommError> {
+        Ok(self.meet(group, what, numbers, root, &[])?.waited)
+    }
+
+    fn health(&self) -> Result<(), CommError> {
+        self.pump()?;
+        self.check_failure()
     }
 
     fn abort(&self, reason: &str) {
