@@ -22,6 +22,7 @@ mod outcome;
 mod pareto;
 mod pins;
 mod problem;
+mod room;
 mod search;
 mod sensitivity;
 mod space;
