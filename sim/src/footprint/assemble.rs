@@ -93,34 +93,6 @@ pub(super) fn assemble(pieces: &Pieces, layout: &Layout, keeping: &Keeping) -> R
     })
 }
 
-/// Layers that all stages together have room for, however they are split: each stage by its state and by what layers keep, beside
-/// what its ends hold, the messages and one layer's backward pass. Left out is what only sharding adds, so this holds for
-/// every sharding that leaves no less on a device. `None` when layers differ or their activations leave the device.
-pub(super) fn most_layers(pieces: &Pieces, layout: &Layout, keeping: &Keeping, capacity: u64) -> Option<u64> {
-    let [run] = pieces.layers[..] else { return None };
-    if layout.offload == Offload::Activations {
-        return None;
-    }
-    let bytes = StateBytes::new(layout.precision, layout.optimizer, keeping);
-    let room = (capacity as f64 - keeping.context_bytes).max(0.0) / keeping.fragmentation.max(1.0);
-    let one = [(run, 1)];
-    let mut most = 0_u64;
-    for number in 0..layout.pp {
-        let of = |runs| Stage { pieces, layout, keeping, number, runs };
-        let (bare, single) = (of(&[]), of(&one));
-        let state = bare.state(bytes).total();
-        let fixed = state + keeping.workspace_bytes + bare.ends() + bare.messages();
-        if fixed > room * (1.0 + 1e-9) {
-            return Some(0);
-        }
-        let each = single.state(bytes).total() - state + single.activations();
-        let left = (room - fixed - single.spike().0).max(0.0) * (1.0 + 1e-9);
-        // A layer that takes nothing fits any number of times.
-        most = most.saturating_add((left / each) as u64);
-    }
-    Some(most)
-}
-
 /// Layers of each chunk: spread evenly, the first chunks taking what is left, unless the layout says otherwise.
 fn split<'l>(pieces: &Pieces, layout: &'l Layout) -> Result<Cow<'l, [u64]>, EstimateError> {
     let layers: u64 = pieces.layers.iter().map(|run| run.repeats).sum();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use cutplane_graph::ModelGraph;
 
-use super::assemble::{assemble, check, most_layers};
+use super::assemble::{assemble, check};
 use super::keeping::Keeping;
 use super::parts::Footprint;
 use super::pieces::{Pieces, Run, expert_replicas};
@@ -36,27 +36,14 @@ impl<'a> Counter<'a> {
     /// # Errors
     /// As [`super::of_model`].
     pub fn count(&self, layout: &Layout) -> Result<Footprint, EstimateError> {
-        assemble(&self.pieces(layout)?, layout, self.keeping)
-    }
-
-    /// Layers that all stages of a layout together have room for on devices of `capacity` bytes, however they are split and
-    /// whatever the splits of the layout; `None` when that cannot be told, since layers differ or activations leave the
-    /// device.
-    ///
-    /// # Errors
-    /// As [`Counter::count`].
-    pub(crate) fn most_layers(&self, layout: &Layout, capacity: u64) -> Result<Option<u64>, EstimateError> {
-        Ok(most_layers(&self.pieces(layout)?, layout, self.keeping, capacity))
-    }
-
-    fn pieces(&self, layout: &Layout) -> Result<Pieces, EstimateError> {
         check(layout)?;
         let Layout { tp, cp, ep, micro_batch, sequence_parallel, whole_experts, precision, attention, .. } = *layout;
         let key = (tp, cp, ep, micro_batch, [sequence_parallel, whole_experts], precision, attention);
         let walked = || Rc::new(folded(walk::pieces(self.graph, &self.splits, layout, self.keeping)));
         let pieces = Rc::clone(self.known.borrow_mut().entry(key).or_insert_with(walked));
         let tensor = layout.expert_tp() as f64;
-        Ok(Pieces { expert_replicas: expert_replicas(layout, tensor), ..(*pieces).clone() })
+        let pieces = Pieces { expert_replicas: expert_replicas(layout, tensor), ..(*pieces).clone() };
+        assemble(&pieces, layout, self.keeping)
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Appraiser<'a> {
     pub(super) space: Space,
     pub(super) clock: Clock<'a>,
     estimator: Estimator<'a>,
-    pub(super) counter: Counter<'a>,
+    counter: Counter<'a>,
     /// Splits over devices of one chunk, by arithmetic and devices.
     families: RefCell<HashMap<(Arithmetic, u64), Family>>,
 }
@@ -215,7 +215,9 @@ impl<'a> Appraiser<'a> {
     ) -> Result<Option<Layout>, EstimateError> {
         let Leaf { arithmetic, grid, timing } = leaf;
         let layout = with_split(self.space.layout(arithmetic, grid, timing, sharing), split);
-        let layout = Layout { recompute: arithmetic.recompute.leanest(), ..layout };
+        let singly = arithmetic.recompute == RecomputeChoice::Layers;
+        let recompute = if singly { Recompute::Full } else { layout.recompute };
+        let layout = Layout { recompute, ..layout };
         let needed = self.footprint(&layout)?;
         if least(&needed) <= needed.room(self.problem.device_memory) {
             return Ok(Some(layout));
@@ -245,6 +247,26 @@ impl<'a> Appraiser<'a> {
             return family();
         }
         Rc::clone(self.families.borrow_mut().entry((arithmetic, pp)).or_insert_with(family))
+    }
+
+    /// Whether weights, gradients and optimizer state fit however the layers are split, when all is sharded and offloaded
+    /// that may be: their mean over the stages does.
+    pub(super) fn state_fits(
+        &self,
+        arithmetic: &Arithmetic,
+        grid: &Grid,
+        tally: &mut Tally,
+    ) -> Result<bool, EstimateError> {
+        let timing = Timing { schedule: crate::estimate::PipelineSchedule::OneForwardOneBackward, vpp: 1 };
+        let layout = self.space.layout(arithmetic, grid, &timing, &self.space.frugal(ZeroStage::Three));
+        let layout = Layout { recompute: Recompute::Full, ..layout };
+        let needed = self.footprint(&layout)?;
+        let mean = needed.stages.iter().map(|stage| stage.parts.state()).sum::<f64>() / needed.stages.len() as f64;
+        let fits = mean <= needed.room(self.problem.device_memory);
+        if !fits {
+            tally.too_large(&layout, &needed);
+        }
+        Ok(fits)
     }
 
     /// The layout with as much recomputed as its kind of recomputation may, and its footprint, when that fits. Of layers
@@ -338,7 +360,7 @@ impl<'a> Appraiser<'a> {
         }
     }
 
-    pub(super) fn footprint(&self, layout: &Layout) -> Result<Footprint, EstimateError> {
+    fn footprint(&self, layout: &Layout) -> Result<Footprint, EstimateError> {
         self.counter.count(layout)
     }
 }

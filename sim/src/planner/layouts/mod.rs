@@ -22,7 +22,6 @@ mod outcome;
 mod pareto;
 mod pins;
 mod problem;
-mod room;
 mod search;
 mod sensitivity;
 mod space;

@@ -32,15 +32,6 @@ impl RecomputeChoice {
         }
     }
 
-    /// What keeps no more than any of its members.
-    pub(super) const fn leanest(self) -> Recompute {
-        match self {
-            Self::None => Recompute::None,
-            Self::Selective => Recompute::Selective,
-            Self::Layers | Self::Full => Recompute::Full,
-        }
-    }
-
     /// The kind of a layout's recomputation.
     pub const fn of(recompute: Recompute) -> Self {
         match recompute {

@@ -211,7 +211,7 @@ impl Search<'_> {
                 if self.must_stop(started).is_some() {
                     return Ok(());
                 }
-                if self.state_fits(&arithmetic, grid)? && self.layers_fit(&arithmetic, grid)? {
+                if self.state_fits(&arithmetic, grid)? {
                     self.seed_grid(&arithmetic, grid)?;
                 }
             }
@@ -305,18 +305,7 @@ impl Search<'_> {
         Ok(fits)
     }
 
-    /// Whether any split may fit. As long as nothing has been found this is left open: the nearest miss is looked for among
-    /// the splits themselves.
-    fn layers_fit(&mut self, arithmetic: &Arithmetic, grid: &Grid) -> Result<bool, EstimateError> {
-        let fits = self.tally.best.is_empty() || self.appraiser.layers_fit(arithmetic, grid)?;
-        self.tally.counts.cut_by_memory += u64::from(!fits);
-        Ok(fits)
-    }
-
     fn expand_grid(&mut self, arithmetic: &Arithmetic, grid: &Grid, least: f64) -> Result<(), EstimateError> {
-        if !self.layers_fit(arithmetic, grid)? {
-            return Ok(());
-        }
         let times = self.appraiser.times(arithmetic)?;
         let m = bound::micro_batches(arithmetic, grid, &self.appraiser.space);
         let busiest = times.least_busiest(grid.pp);
