@@ -71,6 +71,15 @@ fn runnable_plans_are_explained_from_their_record() {
 }
 
 #[test]
+fn a_seed_gives_the_same_runnable_plan_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan = ["plan", "gpt2", "--devices", "a100-80gb:4", "--batch", "16", "--seed", "7"];
+    let [one, again] = [(); 2].map(|()| json(folder.path(), &plan));
+    assert_eq!((&one["plan"]["stages"], &one["objective_ns"]), (&again["plan"]["stages"], &again["objective_ns"]));
+    assert!(one["plan"]["stages"].is_array(), "{one}");
+}
+
+#[test]
 fn refusals_name_the_remedy() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let cases: [(&[&str], &str); 9] = [
