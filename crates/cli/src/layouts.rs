@@ -118,19 +118,11 @@ impl LayoutArgs {
         Ok(Pins::parse(&self.pins)?)
     }
 
-    fn stack(&self) -> &str {
-        self.stack.as_deref().unwrap_or("megatron-core")
-    }
-
     fn kernel(&self) -> AttentionKernel {
         match self.attention.unwrap_or(AttentionName::Flash) {
             AttentionName::Flash => AttentionKernel::Flash,
             AttentionName::Materialised => AttentionKernel::Materialised,
         }
-    }
-
-    fn goal(&self) -> Objective {
-        self.objective.unwrap_or(ObjectiveName::StepTime).into()
     }
 
     pub(crate) fn question(
@@ -141,17 +133,23 @@ impl LayoutArgs {
         optimizer: Optimizer,
         precision: Option<Dtype>,
     ) -> Result<Question> {
+        let mut asked = self.asked(model, cluster)?;
         let price = cutplane_zoo::price(cluster).map(|price| price.dollars_per_device_hour);
-        let question = LayoutQuestion {
+        asked.dollars_per_device_hour = asked.dollars_per_device_hour.or(price);
+        Question::new(asked, batch, optimizer, (precision, self.fp8))
+    }
+
+    /// What is asked, with the price of a device that the user gave.
+    fn asked(&self, model: ModelSource, cluster: &str) -> Result<LayoutQuestion> {
+        Ok(LayoutQuestion {
             model,
             cluster: cluster.to_owned(),
-            stack: self.stack().to_owned(),
+            stack: self.stack.clone().unwrap_or_else(|| "megatron-core".to_owned()),
             attention: self.kernel(),
-            objective: self.goal(),
+            objective: self.objective.unwrap_or(ObjectiveName::StepTime).into(),
             pins: self.decisions()?,
-            dollars_per_device_hour: self.dollars_per_hour.or(price),
-        };
-        Question::new(question, batch, optimizer, (precision, self.fp8))
+            dollars_per_device_hour: self.dollars_per_hour,
+        })
     }
 }
 

@@ -19,9 +19,9 @@ pub(crate) struct SearchArgs {
     /// Ends the search when the answer is proven to be within this fraction of the best.
     #[arg(long, default_value_t = GAP, value_name = "FRACTION")]
     gap: f64,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    seed: u32,
+    /// Seed of everything random, where something is [default: 0].
+    #[arg(long)]
+    seed: Option<u32>,
 }
 
 /// Those of the command line.
@@ -34,7 +34,7 @@ impl Default for SearchArgs {
 impl SearchArgs {
     /// For searches inside another verb.
     pub(crate) const fn new(time_limit: f64, gap: f64) -> Self {
-        Self { time_limit, gap, seed: 0 }
+        Self { time_limit, gap, seed: None }
     }
 
     /// Refuses what is no limit.
@@ -58,7 +58,16 @@ impl SearchArgs {
     }
 
     /// Seed.
-    pub(crate) const fn seed(&self) -> u32 {
-        self.seed
+    pub(crate) fn seed(&self) -> u32 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// Refuses a seed for a search that draws no random numbers.
+    pub(crate) fn check_unseeded(&self, search: &str) -> Result<()> {
+        anyhow::ensure!(
+            self.seed.is_none(),
+            "--seed changes nothing: {search} draws no random numbers, and gives the same answer every time; leave it out"
+        );
+        Ok(())
     }
 }

@@ -71,9 +71,22 @@ fn runnable_plans_are_explained_from_their_record() {
 }
 
 #[test]
+fn a_seed_gives_the_same_runnable_plan_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan = ["plan", "gpt2", "--devices", "a100-80gb:4", "--batch", "16", "--seed", "7"];
+    let [one, again] = [(); 2].map(|()| json(folder.path(), &plan));
+    assert_eq!((&one["plan"]["stages"], &one["objective_ns"]), (&again["plan"]["stages"], &again["objective_ns"]));
+    assert!(one["plan"]["stages"].is_array(), "{one}");
+}
+
+#[test]
 fn refusals_name_the_remedy() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["plan", "gpt2", "--devices", "dgx-a100:4", "--seed", "1"], "the search of layouts draws no random numbers"),
+        (&["plan", "gpt2", "--devices", "cpu:2", "--planner", "chain-dp", "--seed", "1"], "--seed changes nothing"),
+        (&["plan", "gpt2", "--devices", "dgx-a100:4", "--planner", "chain-dp"], "add --space runnable"),
+        (&["plan", "gpt2", "--devices", "dgx-a100:4", "--pareto", "--out", "p.json"], "leave --out out"),
         (&["plan", "gpt2", "--devices", "cpu:2", "--space", "layouts"], "--space runnable"),
         (&["plan", "gpt2", "--devices", "cpu:2", "--space", "runnable", "--pin", "tp=2"], "--space layouts"),
         (&["plan", "gpt2", "--devices", "dgx-a100:4", "--pin", "tp=zero"], "write tp=8"),
@@ -105,10 +118,28 @@ fn unlike_devices_are_planned_by_class_with_prices_of_the_catalogue() {
     let cheap = json(folder.path(), &[&MIX[..], &work, &["--objective", "dollars", "--out", "cheap.json"]].concat());
     let dollars = |plan: &Value| plan["plan"]["predicted_dollars"].as_f64();
     assert!(dollars(&cheap) <= dollars(&fast), "{cheap} {fast}");
-    let words = text(folder.path(), &["explain", "fast.json"]);
-    assert!(words.contains("\npredict  step") && words.contains("V100-SXM2-16GB"), "{words}");
+    let words = text(folder.path(), &["explain", "fast.json", "--gap", "0.05"]);
+    for part in
+        ["\npredict  step", "V100-SXM2-16GB", "\nif       half the bandwidth between classes", "\nif       without "]
+    {
+        assert!(words.contains(part), "{part}: {words}");
+    }
     let diff = json(folder.path(), &["diff", "fast.json", "cheap.json"]);
     assert!(diff["step_ratio"].as_f64().is_some_and(|ratio| ratio >= 1.0), "{diff}");
+}
+
+#[test]
+fn plans_over_unlike_devices_have_runners_up_and_a_front() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let work = ["--space", "layouts", "--seq", "256", "--pin", "cp=1,tp=1", "--gap", "0.05"];
+    let plan = json(folder.path(), &[&MIX[..], &work, &["--top-k", "3"]].concat());
+    assert_eq!(plan["runners_up"].as_array().map(Vec::len), Some(2), "{plan}");
+    assert_eq!(plan["question"]["cluster"], MIX[3]);
+    let front = json(folder.path(), &[&MIX[..], &work, &["--pareto"]].concat());
+    let points: Vec<&Value> = front.as_array().expect("a list").iter().collect();
+    assert!(points.len() > 1 && points.iter().all(|point| point["plan"]["predicted_dollars"].is_f64()), "{front}");
+    let words = text(folder.path(), &[&MIX[..], &work, &["--pareto"]].concat());
+    assert_eq!(words.lines().count(), points.len(), "{words}");
 }
 
 #[test]

@@ -8,8 +8,11 @@
 //!
 //! **Latency objective**: completion of one sample. The nodes of one pass on one accelerator form a block that starts when
 //! all its inputs from outside are there and gives all its outputs at its end; it takes transfers in, processing and
-//! transfers out one after the other. A node on a CPU core starts when its inputs are there; cores are never waited for.
-//! Blocks that wait for each other have no latency at all.
+//! transfers out one after the other. A node on a CPU core starts when its inputs are there; cores are never waited for, so
+//! their number does not matter. Blocks that wait for each other have no latency at all. Without backward nodes this is the
+//! authors' integer program with one subgraph an accelerator (`latency-ip/lip.py` of their repository with
+//! `MAX_SUBGRAPHS_PER_FPGA = 1`), and the latency that their `greedy.exe -computeLatency` gives a contiguous split. (The program
+//! also admits accelerators that wait for each other while neither takes any time at all.)
 //!
 //! **Contiguous**: the nodes of each pass on each device are a convex set, that is no path of the graph leaves the set and
 //! comes back.

@@ -65,7 +65,8 @@ pub struct PlaceOptions<'a> {
     pub time_limit: Duration,
     /// Ends the search when `(objective - bound) / objective` is at most this.
     pub relative_gap: f64,
-    /// Seed of everything random.
+    /// Seed of everything random. Equal seeds give equal placements where no limit of time cuts a search off; of the two runs
+    /// of the mixed-integer program, which race each other, the first to prove its answer counts, and only the gap is sure.
     pub seed: u64,
     /// When raised, the search ends with the best so far.
     pub interrupt: Option<&'a AtomicBool>,

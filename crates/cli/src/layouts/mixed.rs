@@ -4,17 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cutplane_graph::{DeviceGraph, DeviceKind, Dtype, ModelGraph, ModelSource};
+use cutplane_graph::{DeviceGraph, DeviceKind, DeviceSpec, Dtype, ModelGraph, ModelSource};
 use cutplane_plan::{Optimizer, write_atomically};
-use cutplane_sim::estimate::{AttentionKernel, FoldedModel, Precision, Stack};
+use cutplane_sim::estimate::{FoldedModel, Precision, Stack};
 use cutplane_sim::footprint::Keeping;
 use cutplane_sim::kernel::GpuModel;
 use cutplane_sim::network::Fabric;
 use cutplane_sim::planner::layouts::mixed::{
-    Joint, MIXED_FORMAT, MIXED_VERSION, MixedClass, MixedOutcome, MixedProblem, MixedShape, device_classes, search,
-    violations,
+    DeviceClass, Joint, MIXED_FORMAT, MIXED_VERSION, MixedClass, MixedOutcome, MixedProblem, MixedShape,
+    device_classes, search, violations,
 };
-use cutplane_sim::planner::layouts::{LayoutBudget, LayoutProgress, Objective, Pins};
+use cutplane_sim::planner::layouts::{LayoutBudget, LayoutProgress, LayoutQuestion};
 use cutplane_units::Bytes;
 
 use super::{LayoutArgs, arithmetic_of, keeping, stack_of, stop_label};
@@ -46,7 +46,7 @@ struct Class {
 
 /// A question with all that answers it.
 pub(crate) struct MixedQuestion {
-    cluster: String,
+    asked: LayoutQuestion,
     graph: ModelGraph,
     model: FoldedModel,
     classes: Vec<Class>,
@@ -55,50 +55,59 @@ pub(crate) struct MixedQuestion {
     batch: u64,
     optimizer: Optimizer,
     precision: Precision,
-    attention: AttentionKernel,
-    objective: Objective,
-    pins: Pins,
 }
 
 impl MixedQuestion {
     pub(crate) fn new(
         args: &LayoutArgs,
-        (source, cluster): (&ModelSource, &str),
+        (source, cluster): (ModelSource, &str),
         devices: &DeviceGraph,
         (batch, optimizer, precision): (u64, Optimizer, Option<Dtype>),
     ) -> Result<Self> {
-        anyhow::ensure!(!args.pareto, "--pareto weighs equal devices: leave it out, or ask for --objective dollars");
-        let graph = cutplane_zoo::build(source)?;
-        let (found, joint) = device_classes(devices)?;
-        let specs: Vec<_> = found.iter().map(|class| &class.spec).collect();
+        let specs: Vec<&DeviceSpec> = devices.devices().iter().map(|device| &device.spec).collect();
         let precision = arithmetic_of(&specs, precision, args.fp8)?;
-        let class = |class: &cutplane_sim::planner::layouts::mixed::DeviceClass| {
+        Self::with_precision(args.asked(source, cluster)?, devices, (batch, optimizer, precision))
+    }
+
+    /// The question of a file; `None` where the file does not tell it.
+    pub(crate) fn of_outcome(outcome: &MixedOutcome) -> Result<Option<Self>> {
+        let (Some(asked), Some(layout)) = (&outcome.question, outcome.plan.leading_layout()) else { return Ok(None) };
+        let devices = DeviceGraph::build(cutplane_zoo::cluster(&asked.cluster)?)?;
+        let work = (outcome.plan.global_batch, layout.optimizer, layout.precision);
+        Self::with_precision(asked.clone(), &devices, work).map(Some)
+    }
+
+    fn with_precision(
+        asked: LayoutQuestion,
+        devices: &DeviceGraph,
+        (batch, optimizer, precision): (u64, Optimizer, Precision),
+    ) -> Result<Self> {
+        let graph = cutplane_zoo::build(&asked.model)?;
+        let (found, joint) = device_classes(devices)?;
+        let class = |class: &DeviceClass| {
             Ok(Class {
                 name: class.name.clone(),
                 gpu: GpuModel::from_spec(&class.spec),
                 fabric: class.fabric.clone(),
-                stack: stack_of(args.stack(), &class.spec)?,
+                stack: stack_of(&asked.stack, &class.spec)?,
                 memory: class.spec.memory().get(),
-                dollars_per_hour: args.dollars_per_hour.or(price(cluster, &class.spec.model)),
+                dollars_per_hour: asked.dollars_per_device_hour.or(price(&asked.cluster, &class.spec.model)),
             })
         };
         Ok(Self {
-            cluster: cluster.to_owned(),
             model: FoldedModel::new(&graph),
             graph,
             classes: found.iter().map(class).collect::<Result<_>>()?,
             joint,
-            keeping: keeping(args.stack()),
+            keeping: keeping(&asked.stack),
+            asked,
             batch,
             optimizer,
             precision,
-            attention: args.kernel(),
-            objective: args.goal(),
-            pins: args.decisions()?,
         })
     }
 
-    fn problem(&self) -> MixedProblem<'_> {
+    pub(crate) fn problem(&self) -> MixedProblem<'_> {
         MixedProblem {
             graph: &self.graph,
             model: &self.model,
@@ -107,15 +116,15 @@ impl MixedQuestion {
             keeping: &self.keeping,
             global_batch: self.batch,
             precision: self.precision,
-            attention: self.attention,
+            attention: self.asked.attention,
             optimizer: self.optimizer,
-            objective: self.objective,
-            pins: self.pins.clone(),
+            objective: self.asked.objective,
+            pins: self.asked.pins.clone(),
         }
     }
 
     /// Searches with progress; Ctrl-C ends the search with the best plan so far.
-    pub(crate) fn search(&self, time_limit: Duration, relative_gap: f64) -> Result<MixedOutcome> {
+    pub(crate) fn search(&self, time_limit: Duration, relative_gap: f64, top_k: usize) -> Result<MixedOutcome> {
         let spinner = progress::spinner("planning");
         let show = |at: &LayoutProgress| {
             let best = at.objective.map(|value| format!(", best {value:.4}")).unwrap_or_default();
@@ -123,11 +132,11 @@ impl MixedQuestion {
         };
         let interrupt = progress::interrupt_flag()?;
         let budget =
-            LayoutBudget { time_limit, relative_gap, top_k: 1, progress: Some(&show), interrupt: Some(&interrupt) };
+            LayoutBudget { time_limit, relative_gap, top_k, progress: Some(&show), interrupt: Some(&interrupt) };
         let problem = self.problem();
         let outcome = search(&problem, &budget);
         spinner.finish_and_clear();
-        let outcome = outcome?;
+        let outcome = MixedOutcome { question: Some(self.asked.clone()), ..outcome? };
         let wrong = violations(&problem, &outcome.plan);
         anyhow::ensure!(wrong.is_empty(), "the plan found is not valid: {}", wrong.join("; "));
         Ok(outcome)
@@ -141,7 +150,7 @@ impl MixedQuestion {
             self.graph.name(),
             self.graph.layer_count(),
             self.graph.parameter_count() as f64 / 1e9,
-            self.cluster,
+            self.asked.cluster,
             classes.collect::<Vec<_>>().join(" and "),
             lines(outcome),
         )
@@ -168,7 +177,7 @@ fn price(cluster: &str, model: &str) -> Option<f64> {
 }
 
 /// The lines of a report that the plan alone decides.
-pub(crate) fn lines(outcome: &MixedOutcome) -> String {
+fn lines(outcome: &MixedOutcome) -> String {
     let plan = &outcome.plan;
     let mut text = String::new();
     for (at, line) in plan.lines().iter().enumerate() {

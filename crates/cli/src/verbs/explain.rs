@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use cutplane_plan::{Plan, read_plan};
-use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, Sensitivity, sensitivities};
+use cutplane_sim::planner::layouts::mixed::{self as classes, MixedOutcome};
+use cutplane_sim::planner::layouts::{LayoutBudget, LayoutError, LayoutPlan, Sensitivity, sensitivities};
 use serde_json::{Value, json};
 
+use crate::layouts::mixed::MixedQuestion;
 use crate::layouts::{self, Question, mixed};
 use crate::{output, progress};
 
@@ -40,51 +42,69 @@ impl Explain {
         anyhow::ensure!((0.0..1.0).contains(&self.gap), "--gap must be a fraction from 0 up to 1");
         let text = std::fs::read_to_string(&self.plan).with_context(|| self.plan.display().to_string())?;
         if mixed::is_mixed_plan(&text) {
-            let outcome = mixed::parse(&text, &self.plan)?;
-            if self.json {
-                return output::print_json(&outcome);
-            }
-            print!("{}", mixed::lines(&outcome));
-            return Ok(());
+            return self.mixed(&mixed::parse(&text, &self.plan)?);
         }
         if layouts::is_layout(&text) { self.layout(&text) } else { self.runnable(&self.plan) }
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX)
     }
 
     fn layout(&self, text: &str) -> Result<()> {
         let plan = layouts::parse(text, &self.plan)?;
         let question = Question::of_plan(&plan)?;
-        let limit = Duration::try_from_secs_f64(self.time_limit).unwrap_or(Duration::MAX);
-        let chosen = question.search(limit, self.gap, 1)?;
+        let chosen = question.search(self.limit(), self.gap, 1)?;
+        let all = self.alternatives(|budget| sensitivities(&question.problem(), chosen.chosen(), budget))?;
+        let now = chosen.chosen().value;
+        if self.json {
+            return output::print_json(&json!({ "plan": plan, "objective_now": now, "alternatives": all }));
+        }
+        print!("{}", layouts::report(&question, &plan));
+        print!("{}", moved(now, plan.search.objective, plan.search.gap.max(self.gap)));
+        print!("{}", parts(&plan));
+        for one in &all {
+            println!("{}", line(one));
+        }
+        Ok(())
+    }
+
+    /// A plan over unlike devices.
+    fn mixed(&self, plan: &MixedOutcome) -> Result<()> {
+        let question = MixedQuestion::of_outcome(plan)?.with_context(|| {
+            format!("{}: field 'question' is missing, so nothing can be asked again: plan again", self.plan.display())
+        })?;
+        let chosen = question.search(self.limit(), self.gap, 1)?;
+        let all = self.alternatives(|budget| classes::sensitivities(&question.problem(), &chosen, budget))?;
+        if self.json {
+            let now = chosen.objective;
+            return output::print_json(&json!({ "plan": plan, "objective_now": now, "alternatives": all }));
+        }
+        print!("{}", question.report(plan));
+        print!("{}", moved(chosen.objective, plan.objective, plan.gap().max(self.gap)));
+        for one in &all {
+            println!("{}", line(one));
+        }
+        Ok(())
+    }
+
+    /// Prices alternatives, each within the limits.
+    fn alternatives(
+        &self,
+        price: impl FnOnce(&LayoutBudget<'_>) -> Result<Vec<Sensitivity>, LayoutError>,
+    ) -> Result<Vec<Sensitivity>> {
         let interrupt = progress::interrupt_flag()?;
         let budget = LayoutBudget {
-            time_limit: limit,
+            time_limit: self.limit(),
             relative_gap: self.gap,
             top_k: 1,
             progress: None,
             interrupt: Some(&interrupt),
         };
         let spinner = progress::spinner("pricing alternatives");
-        let all = sensitivities(&question.problem(), chosen.chosen(), &budget);
+        let all = price(&budget);
         spinner.finish_and_clear();
-        let all = all?;
-        // Prices may have changed since the plan was made.
-        let moved = chosen.chosen().value / plan.search.objective - 1.0;
-        if self.json {
-            return output::print_json(&json!({
-                "plan": plan,
-                "objective_now": chosen.chosen().value,
-                "alternatives": all,
-            }));
-        }
-        print!("{}", layouts::report(&question, &plan));
-        if moved.abs() > 1e-6 {
-            println!("note     this build's best is {:+.2}% from the plan's objective: plan again", 100.0 * moved);
-        }
-        print!("{}", parts(&plan));
-        for one in &all {
-            println!("{}", line(one));
-        }
-        Ok(())
+        Ok(all?)
     }
 
     /// A plan that the runtime executes: what its search recorded.
@@ -121,6 +141,15 @@ fn parts(plan: &LayoutPlan) -> String {
         format!("time     {name:<28} {seconds:>10.4} s  {:>5.1}%\n", 100.0 * seconds / step)
     };
     plan.predicted.parts_s.iter().map(line).collect()
+}
+
+/// Prices may have changed since the plan was made, beyond what the gap of either search explains.
+fn moved(now: f64, then: f64, gap: f64) -> String {
+    let moved = now / then - 1.0;
+    if moved.abs() <= gap.max(1e-6) {
+        return String::new();
+    }
+    format!("note     this build's best is {:+.2}% from the plan's objective: plan again\n", 100.0 * moved)
 }
 
 fn line(one: &Sensitivity) -> String {

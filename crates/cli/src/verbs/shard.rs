@@ -9,7 +9,7 @@ use cutplane_sim::kernel::GpuModel;
 use cutplane_sim::network::{Fabric, Library};
 use cutplane_sim::planner::sharding::{
     Account, AxisTraffic, BeamSharder, BestSharding, Mesh, ShardBudget, ShardProblem, ShardedBlock, ShardedOperator,
-    Sharder, best_sharding, zero_word,
+    Sharder, Tried, best_sharding, zero_word,
 };
 use cutplane_units::Bytes;
 use serde_json::{Value, json};
@@ -43,6 +43,11 @@ impl Searcher {
             Self::BeamDp
         }
     };
+
+    /// Whether it draws random numbers.
+    fn is_seeded(self) -> bool {
+        !matches!(self, Self::Greedy | Self::BeamDp)
+    }
 
     fn sharder(self) -> Box<dyn Sharder> {
         match self {
@@ -120,6 +125,9 @@ struct Asked<'a> {
 impl Shard {
     pub(crate) fn run(&self) -> Result<()> {
         self.limits.check()?;
+        if !self.planner.is_seeded() {
+            self.limits.check_unseeded("this searcher")?;
+        }
         let (source, graph) = self.model.load()?;
         let devices = DeviceGraph::build(cutplane_zoo::cluster(&self.cluster)?)?;
         let device = alike(&devices)?;
@@ -320,9 +328,9 @@ impl Asked<'_> {
             let count = best.sharding.micro_batches;
             format!("; {:.3}% from any plan of {count} micro-batches, equal blocks treated unequally", 100.0 * gap)
         });
-        let tried = |(count, seconds): &(u64, Option<f64>)| match seconds {
-            Some(seconds) => format!("{count}: {seconds:.4} s"),
-            None => format!("{count}: none fits"),
+        let tried = |(count, came): &(u64, Tried)| match came {
+            Tried::Found(seconds) => format!("{count}: {seconds:.4} s"),
+            other => format!("{count}: {}", other.word()),
         };
         format!(
             "proof    at most {:.3}% from optimal over plans that treat equal blocks alike (bound {:.4} s, {stop}, by {})\
@@ -357,7 +365,7 @@ impl Asked<'_> {
             "predicted": found.account,
             "memory_bytes": found.account.memory(),
             "memory_limit_bytes": self.problem.memory_limit,
-            "tried": best.tried,
+            "tried": best.tried.iter().map(|(count, came)| json!([count, came.seconds(), came.word()])).collect::<Vec<_>>(),
             "blocks": found.blocks,
         })
     }

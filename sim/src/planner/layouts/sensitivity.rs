@@ -26,6 +26,18 @@ pub struct Sensitivity {
     pub layout: Option<String>,
 }
 
+impl Sensitivity {
+    /// A change with the best layout under it; the objective is `now` without the change.
+    pub(super) fn found(change: String, value: f64, now: f64, layout: String) -> Self {
+        Self { change, value: Some(value), relative: Some(value / now - 1.0), layout: Some(layout) }
+    }
+
+    /// A change under which nothing fits, or nothing was found in time.
+    pub(super) fn nothing(change: String) -> Self {
+        Self { change, value: None, relative: None, layout: None }
+    }
+}
+
 /// What it costs, with everything else free to follow: another number of stages, other tensor-parallel degrees, less or
 /// more recomputation, no sharding, half of each level's bandwidth, a tenth more and less memory.
 ///
@@ -37,7 +49,10 @@ pub fn sensitivities(
     budget: &LayoutBudget<'_>,
 ) -> Result<Vec<Sensitivity>, LayoutError> {
     let mut all = Vec::new();
-    for (change, pins) in decisions(problem, &chosen.layout) {
+    let divides = |pp: &u64| problem.devices().is_multiple_of(*pp);
+    let (fewer, more) = (1..chosen.layout.pp, chosen.layout.pp + 1..=problem.model.layers());
+    let stages = [fewer.rev().find(divides), { more }.find(divides)];
+    for (change, pins) in decisions(&problem.pins, &chosen.layout, stages) {
         let changed = LayoutProblem { pins, ..problem.clone() };
         all.push(compare(change, &changed, chosen, budget)?);
     }
@@ -55,15 +70,13 @@ pub fn sensitivities(
     Ok(all)
 }
 
-/// Decisions that differ from the chosen layout's, each pinned; what the user pinned stays as it is.
-fn decisions(problem: &LayoutProblem<'_>, layout: &Layout) -> Vec<(String, Pins)> {
-    let pins = &problem.pins;
+/// Decisions that differ from the chosen layout's, each pinned, with other numbers of stages; what the user pinned stays as
+/// it is.
+pub(super) fn decisions(pins: &Pins, layout: &Layout, stages: [Option<u64>; 2]) -> Vec<(String, Pins)> {
     let mut all = Vec::new();
     if pins.pp.is_none() {
-        let stages = (layout.pp + 1..=problem.model.layers()).find(|pp| problem.devices().is_multiple_of(*pp));
-        let fewer = (1..layout.pp).rev().find(|pp| problem.devices().is_multiple_of(*pp));
         let pin = |pp| (format!("{pp} stages"), Pins { pp: Some(pp), ..pins.clone() });
-        all.extend([fewer, stages].into_iter().flatten().map(pin));
+        all.extend(stages.into_iter().flatten().map(pin));
     }
     if pins.tp.is_none() {
         let fewer = (layout.tp > 1).then_some(layout.tp / 2);
@@ -91,24 +104,18 @@ fn compare(
     chosen: &Candidate,
     budget: &LayoutBudget<'_>,
 ) -> Result<Sensitivity, LayoutError> {
-    let none = |change| Sensitivity { change, value: None, relative: None, layout: None };
     match attempt(changed, &LayoutBudget { top_k: 1, ..*budget }) {
         Ok(Attempt::Found(outcome)) => {
             let found = outcome.chosen();
-            Ok(Sensitivity {
-                value: Some(found.value),
-                relative: Some(found.value / chosen.value - 1.0),
-                layout: Some(label(&found.layout)),
-                ..none(change)
-            })
+            Ok(Sensitivity::found(change, found.value, chosen.value, label(&found.layout)))
         }
-        Ok(Attempt::Nothing(_)) | Err(LayoutError::NoIncumbent { .. }) => Ok(none(change)),
+        Ok(Attempt::Nothing(_)) | Err(LayoutError::NoIncumbent { .. }) => Ok(Sensitivity::nothing(change)),
         Err(other) => Err(other),
     }
 }
 
 /// The same fabric with half the bandwidth of one level.
-fn halved(fabric: &Fabric, level: usize) -> Option<Fabric> {
+pub(super) fn halved(fabric: &Fabric, level: usize) -> Option<Fabric> {
     let mut levels: Vec<Level> = fabric.levels().to_vec();
     let slow = levels.get_mut(level)?;
     slow.bandwidth /= 2.0;

@@ -43,7 +43,7 @@ pub use exhaustive::{ExhaustiveSharder, MOST_ASSIGNMENTS};
 pub use ilp::IlpSharder;
 pub use mesh::{AXES, Axes, Mesh};
 pub use outcome::{ShardOutcome, Sharder};
-pub use plan::{BestSharding, ShardedBlock, ShardedOperator, Sharding, best_sharding, shard, zero_word};
+pub use plan::{BestSharding, ShardedBlock, ShardedOperator, Sharding, Tried, best_sharding, shard, zero_word};
 pub use problem::{ShardBudget, ShardProblem};
 pub use strategy::{Strategy, split_word};
 pub use table::{Choice, Evaluation, Keep, MEMORY_TOLERANCE, Member, Net, Node, ShardTable};

@@ -82,7 +82,15 @@ pub fn shard(
     sharder: &dyn Sharder,
     budget: &ShardBudget<'_>,
 ) -> Result<Sharding, ShardError> {
-    let model = ShardModel::new(problem)?;
+    sharded(problem, &ShardModel::new(problem)?, sharder, budget)
+}
+
+fn sharded(
+    problem: &ShardProblem<'_>,
+    model: &ShardModel,
+    sharder: &dyn Sharder,
+    budget: &ShardBudget<'_>,
+) -> Result<Sharding, ShardError> {
     let outcome = sharder.shard(&model.table, budget)?;
     let strategies = model.strategies_of(&outcome.choice);
     let account = Account::new(problem, |op: OpId| strategies[op.index()]);
@@ -91,7 +99,7 @@ pub fn shard(
     if !near(found.seconds, counted.0) || !near(found.memory, counted.1) {
         return Err(ShardError::Disagreement { seconds: [found.seconds, counted.0], bytes: [found.memory, counted.1] });
     }
-    let blocks = blocks(problem.graph, &model, &strategies);
+    let blocks = blocks(problem.graph, model, &strategies);
     Ok(Sharding { micro_batches: problem.micro_batches, strategies, blocks, account, outcome })
 }
 
@@ -117,15 +125,47 @@ impl ShardModel {
     }
 }
 
+/// What came of one number of micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tried {
+    /// The time of a step, s.
+    Found(f64),
+    /// Proven: no sharding fits.
+    NothingFits,
+    /// Nothing that fits was found before the search ended; there may be something.
+    NothingFound,
+    /// The user ended the search before this number's turn.
+    NotTried,
+}
+
+impl Tried {
+    /// The time of a step, s, where one was found.
+    pub const fn seconds(self) -> Option<f64> {
+        if let Self::Found(seconds) = self { Some(seconds) } else { None }
+    }
+
+    /// In words: `found`, `none fits`, `none found in time`, `not tried`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::NothingFits => "none fits",
+            Self::NothingFound => "none found in time",
+            Self::NotTried => "not tried",
+        }
+    }
+}
+
 /// The best sharding over several numbers of micro-batches.
 #[derive(Clone, Debug)]
 pub struct BestSharding {
     /// The fastest one.
     pub sharding: Sharding,
-    /// No sharding of any of the numbers is faster, s.
+    /// No sharding of any of the numbers is faster, s: of a number without a search, what its operators compute.
     pub bound: f64,
-    /// Numbers of micro-batches that were tried, with the time of a step where one fits, s.
-    pub tried: Vec<(u64, Option<f64>)>,
+    /// Numbers of micro-batches, with what came of each.
+    pub tried: Vec<(u64, Tried)>,
+    /// Why the search of the number with the least bound ended.
+    ended: StopReason,
 }
 
 impl BestSharding {
@@ -139,13 +179,13 @@ impl BestSharding {
         match self.gap() {
             gap if gap <= NO_GAP => StopReason::ProvenOptimal,
             gap if gap <= relative_gap => StopReason::GapReached,
-            _ => self.sharding.outcome.stop,
+            _ => self.ended,
         }
     }
 }
 
 /// Shards for each of some numbers of micro-batches and takes the fastest. The numbers share the time limit, each getting an
-/// equal part of what is left.
+/// equal part of what is left; when the user ends the search, those that are left are not tried.
 ///
 /// # Errors
 /// [`ShardError`] of the number that comes closest, when none fits.
@@ -155,37 +195,72 @@ pub fn best_sharding(
     sharder: &dyn Sharder,
     budget: &ShardBudget<'_>,
 ) -> Result<BestSharding, ShardError> {
-    let mut best: Option<Sharding> = None;
-    let mut closest: Option<ShardError> = None;
-    let (mut bound, mut tried) = (f64::INFINITY, Vec::new());
+    let mut found = Found { best: None, closest: None, least: (f64::INFINITY, StopReason::ProvenOptimal) };
+    let mut tried = Vec::new();
     let started = Instant::now();
     for (at, &count) in micro_batches.iter().enumerate() {
         let of_count = ShardProblem { micro_batches: count, ..*problem };
-        let left = budget.time_limit.saturating_sub(started.elapsed());
-        let part = left.div_f64((micro_batches.len() - at) as f64);
-        match shard(&of_count, sharder, &ShardBudget { time_limit: part, ..*budget }) {
-            Ok(sharding) => {
-                let seconds = sharding.account.seconds();
-                bound = bound.min(sharding.outcome.bound);
-                tried.push((count, Some(seconds)));
-                if best.as_ref().is_none_or(|known| seconds < known.account.seconds()) {
-                    best = Some(sharding);
-                }
-            }
-            Err(error @ (ShardError::Infeasible { .. } | ShardError::NoIncumbent { .. })) => {
-                tried.push((count, None));
-                if !matches!(error, ShardError::Infeasible { .. }) {
-                    // Nothing is known of this number, so nothing is proved of all.
-                    bound = 0.0;
-                }
-                closest = Some(closer(closest, error));
-            }
-            Err(error) => return Err(error),
-        }
+        let model = ShardModel::new(&of_count)?;
+        let came = if at > 0 && budget.interrupted() {
+            found.lower(model.table.floor(), StopReason::Interrupted);
+            Tried::NotTried
+        } else {
+            let left = budget.time_limit.saturating_sub(started.elapsed());
+            let part = left.div_f64((micro_batches.len() - at) as f64);
+            found.take(sharded(&of_count, &model, sharder, &ShardBudget { time_limit: part, ..*budget }), || {
+                let ended = if budget.interrupted() { StopReason::Interrupted } else { StopReason::TimeLimit };
+                (model.table.floor(), ended)
+            })?
+        };
+        tried.push((count, came));
     }
     let none = ShardError::Batch { field: "micro_batches", value: 0, remedy: "try at least one number" };
-    let sharding = best.ok_or(closest.unwrap_or(none))?;
-    Ok(BestSharding { sharding, bound, tried })
+    let sharding = found.best.ok_or(found.closest.unwrap_or(none))?;
+    let (bound, ended) = found.least;
+    Ok(BestSharding { sharding, bound, tried, ended })
+}
+
+/// What is known after some numbers of micro-batches.
+struct Found {
+    best: Option<Sharding>,
+    closest: Option<ShardError>,
+    /// The least bound, s, and why that search ended.
+    least: (f64, StopReason),
+}
+
+impl Found {
+    fn lower(&mut self, bound: f64, ended: StopReason) {
+        if bound < self.least.0 {
+            self.least = (bound, ended);
+        }
+    }
+
+    /// Takes in what came of one number; where nothing was found in time, `open` is what holds for it.
+    fn take(
+        &mut self,
+        answer: Result<Sharding, ShardError>,
+        open: impl Fn() -> (f64, StopReason),
+    ) -> Result<Tried, ShardError> {
+        let tried = match answer {
+            Ok(sharding) => {
+                self.lower(sharding.outcome.bound, sharding.outcome.stop);
+                let seconds = sharding.account.seconds();
+                if self.best.as_ref().is_none_or(|known| seconds < known.account.seconds()) {
+                    self.best = Some(sharding);
+                }
+                return Ok(Tried::Found(seconds));
+            }
+            Err(error @ ShardError::Infeasible { .. }) => (error, Tried::NothingFits),
+            Err(error @ ShardError::NoIncumbent { .. }) => {
+                let (bound, ended) = open();
+                self.lower(bound, ended);
+                (error, Tried::NothingFound)
+            }
+            Err(error) => return Err(error),
+        };
+        self.closest = Some(closer(self.closest.take(), tried.0));
+        Ok(tried.1)
+    }
 }
 
 /// Of two failures the one that needs less memory; one that proves nothing goes before one that does.

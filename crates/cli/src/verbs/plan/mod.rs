@@ -1,17 +1,16 @@
 //! `cutplane plan`: find the best plan and say how good it is.
 
+mod clusters;
 mod named;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use cutplane_graph::{DeviceGraph, DeviceKind, Dtype, ModelGraph, ModelSource};
+use cutplane_graph::{DeviceGraph, DeviceKind, Dtype, ModelGraph};
 use cutplane_plan::{Plan as PlanData, StopReason, lower, write_plan};
 use cutplane_record::Timeline;
 use cutplane_sim::engine::simulate;
-use cutplane_sim::planner::layouts::{LayoutBudget, LayoutPlan, label, pareto};
 use cutplane_sim::planner::{
     ChainDp, EvenSplit, Greedy, PLAN_NAME_PARTS, PlanOutcome, Planner, Problem, SearchBudget, SearchProgress,
     SearchSpace,
@@ -19,8 +18,8 @@ use cutplane_sim::planner::{
 use serde_json::json;
 
 use crate::context::{self, ModelArgs, WorkArgs};
-use crate::layouts::mixed::{self, MixedQuestion, is_mixed};
-use crate::layouts::{self, LayoutArgs, Question};
+use crate::layouts::LayoutArgs;
+use crate::layouts::mixed::is_mixed;
 use crate::limits::SearchArgs;
 use crate::pricing::{self, Pricing};
 use crate::verbs::models::grouped;
@@ -52,6 +51,11 @@ impl Searcher {
             Self::ChainDp
         }
     };
+
+    /// Whether it draws random numbers.
+    const fn is_seeded(self) -> bool {
+        !matches!(self, Self::EvenSplit | Self::Greedy | Self::ChainDp)
+    }
 
     /// The searcher itself.
     pub(crate) fn planner(self) -> &'static dyn Planner {
@@ -109,15 +113,15 @@ pub(crate) struct Plan {
     /// Element type of the computation [default: f32; of layouts, 16 bits where the device has them].
     #[arg(long, value_parser = context::parse_precision, value_name = "f32|bf16|f16")]
     precision: Option<Dtype>,
-    /// Prices from this device profile.
+    /// Prices from this device profile (runnable).
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Makes the plan of this name in place of a search.
-    #[arg(long, value_name = "NAME", conflicts_with = "space")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["space", "planner", "seed", "time_limit", "gap"])]
     name: Option<String>,
-    /// Searcher.
-    #[arg(long, value_enum, default_value_t = Searcher::BEST)]
-    planner: Searcher,
+    /// Searcher (runnable) [default: the best of this build].
+    #[arg(long, value_enum)]
+    planner: Option<Searcher>,
     #[command(flatten)]
     limits: SearchArgs,
     /// Writes the plan.
@@ -133,12 +137,16 @@ impl Plan {
         let (source, model) = self.model.load()?;
         let devices = context::devices(&self.devices)?;
         if self.name.is_none() && self.wants_layout(&devices) {
-            return if is_mixed(&devices) { self.mixed(&source, &devices) } else { self.layout(source) };
+            return if is_mixed(&devices) { self.mixed(source, &devices) } else { self.layout(source) };
         }
         anyhow::ensure!(
             !self.layouts.is_meant(),
             "--objective, --pin, --top-k, --pareto, --stack, --attention, --fp8 and --dollars-per-hour go with --space layouts"
         );
+        let searcher = self.planner.unwrap_or(Searcher::BEST);
+        if !searcher.is_seeded() {
+            self.limits.check_unseeded("this searcher")?;
+        }
         if let Some(path) = &self.out {
             output::prepare_file(path)?;
         }
@@ -156,7 +164,7 @@ impl Plan {
         if let Some(name) = &self.name {
             return named::show(&problem, &pricing, name, self.out.as_deref(), self.json);
         }
-        let outcome = search(&problem, &pricing, self.planner, &self.limits)?;
+        let outcome = search(&problem, &pricing, searcher, &self.limits)?;
         let timeline = predict(&outcome.plan, &model, &devices, &pricing)?;
         if let Some(path) = &self.out {
             write_plan(path, &outcome.plan)?;
@@ -182,95 +190,6 @@ impl Plan {
             Space::Runnable => false,
             Space::Layouts => true,
         }
-    }
-
-    /// Searches layouts.
-    fn layout(&self, source: ModelSource) -> Result<()> {
-        self.limits.check()?;
-        if let Some(path) = &self.out {
-            output::prepare_file(path)?;
-        }
-        let (batch, optimizer) = (self.work.batch, self.work.optimizer);
-        let question = self.layouts.question(source, &self.devices, batch, optimizer, self.precision)?;
-        let limit = self.limits.time_limit();
-        if self.layouts.pareto {
-            return self.front(&question, limit);
-        }
-        let outcome = question.search(limit, self.limits.gap(), self.layouts.top_k())?;
-        let mapping = question.mapping(&outcome.chosen().layout)?;
-        let plan = LayoutPlan { mapping, ..LayoutPlan::new(question.asked.clone(), &question.problem(), &outcome) };
-        if let Some(path) = &self.out {
-            layouts::write(path, &plan)?;
-        }
-        if self.json {
-            return output::print_json(&plan);
-        }
-        print!("{}", layouts::report(&question, &plan));
-        for (label, value) in &plan.search.runners_up {
-            println!("next     {:>+7.2}%  {label}", 100.0 * (value / plan.search.objective - 1.0));
-        }
-        match &self.out {
-            Some(path) => println!("saved    {}   next: cutplane explain {0}", path.display()),
-            None => println!("next     --out plan.json, then cutplane explain plan.json"),
-        }
-        Ok(())
-    }
-
-    /// Searches plans over unlike devices.
-    fn mixed(&self, source: &ModelSource, devices: &DeviceGraph) -> Result<()> {
-        self.limits.check()?;
-        if let Some(path) = &self.out {
-            output::prepare_file(path)?;
-        }
-        let work = (self.work.batch, self.work.optimizer, self.precision);
-        let question = MixedQuestion::new(&self.layouts, (source, &self.devices), devices, work)?;
-        let limit = self.limits.time_limit();
-        let outcome = question.search(limit, self.limits.gap())?;
-        if let Some(path) = &self.out {
-            mixed::write(path, &outcome)?;
-        }
-        if self.json {
-            return output::print_json(&outcome);
-        }
-        print!("{}", question.report(&outcome));
-        if let Some(path) = &self.out {
-            println!("saved    {}   next: cutplane explain {0}", path.display());
-        }
-        Ok(())
-    }
-
-    /// The front of step time against devices.
-    fn front(&self, question: &Question, time_limit: Duration) -> Result<()> {
-        let interrupt = progress::interrupt_flag()?;
-        let budget = LayoutBudget {
-            time_limit,
-            relative_gap: self.limits.gap(),
-            top_k: 1,
-            progress: None,
-            interrupt: Some(&interrupt),
-        };
-        let spinner = progress::spinner("planning for each number of devices");
-        let front = pareto(&question.problem(), &budget);
-        spinner.finish_and_clear();
-        let front = front?;
-        anyhow::ensure!(
-            !front.is_empty(),
-            "nothing fits on any number of devices: plan without --pareto to see what binds"
-        );
-        if self.json {
-            return output::print_json(&front);
-        }
-        for point in &front {
-            let dollars = point.dollars.map(|dollars| format!("  ${dollars:.3} a step")).unwrap_or_default();
-            println!(
-                "{:>6} devices  {:>10.4} s{dollars}  {:>12.0} tokens/s  {}",
-                point.devices,
-                point.seconds,
-                point.tokens_per_second,
-                label(&point.layout)
-            );
-        }
-        Ok(())
     }
 }
 

@@ -87,7 +87,7 @@ fn fits_with(problem: &MixedProblem<'_>, budget: &LayoutBudget<'_>, class: usize
     let budget = LayoutBudget { time_limit: EACH_TRY, relative_gap: 1.0, top_k: 1, progress: None, ..*budget };
     let replicas = replicas::search(&changed, &caps, f64::INFINITY, &budget, Instant::now()).ok()?;
     let stages = Stages::new(&changed);
-    let fits = replicas.best.is_some()
-        || pipelines::search(&stages, &caps, u64::MAX, &budget, Instant::now()).ok()?.best.is_some();
+    let fits = !replicas.best.is_empty()
+        || !pipelines::search(&stages, &caps, u64::MAX, &budget, Instant::now()).ok()?.best.is_empty();
     fits.then_some(devices)
 }

@@ -18,7 +18,8 @@
 //!
 //! [`search`](fn@search) is exact over both kinds: best bound first over layouts, and for each of them a dynamic program
 //! over layers and counts of devices inside windows of `B` and `A` ([`exhaustive`](fn@exhaustive) tries everything, for
-//! tests). [`violations`] checks a plan and shares no code with the search.
+//! tests). [`pareto`](fn@pareto) answers for devices against time, [`sensitivities`] says what alternatives cost, and
+//! [`violations`] checks a plan and shares no code with the search.
 
 mod bound;
 mod chain;
@@ -26,16 +27,21 @@ mod check;
 mod devices;
 mod exhaustive;
 mod infeasible;
+mod pareto;
 mod pipelines;
 mod plan;
 mod problem;
+mod ranked;
 mod replicas;
 mod search;
+mod sensitivity;
 mod stages;
 
 pub use check::violations;
 pub use devices::{DeviceClass, device_classes};
 pub use exhaustive::exhaustive;
+pub use pareto::pareto;
 pub use plan::{ClassShare, ClassStage, MIXED_FORMAT, MIXED_VERSION, MixedOutcome, MixedPlan, MixedShape};
 pub use problem::{Joint, MOST_CLASSES, MOST_SHARES, MOST_STAGES, MixedClass, MixedProblem};
 pub use search::search;
+pub use sensitivity::sensitivities;

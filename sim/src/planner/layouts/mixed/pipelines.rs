@@ -14,6 +14,7 @@ use super::super::times::{Clock, Pieces};
 use super::bound::floor;
 use super::chain::{Chain, Counts, Cut};
 use super::problem::{MOST_STAGES, MixedProblem, nanos};
+use super::ranked::{cutoff, insert};
 use super::stages::Stages;
 use crate::estimate::{EstimateError, Layout, PipelineSchedule};
 use crate::planner::windows::{Minimum, minimise};
@@ -41,7 +42,8 @@ pub(super) struct Pipeline {
 
 /// What a search of pipelines leaves.
 pub(super) struct Pipelines {
-    pub(super) best: Option<Pipeline>,
+    /// The best one of each of the best common layouts, best first; at most as many as were asked for.
+    pub(super) best: Vec<Pipeline>,
     /// No pipeline is faster, ns.
     pub(super) bound: u64,
     pub(super) searched: u64,
@@ -118,9 +120,9 @@ pub(super) fn search(
     budget: &LayoutBudget<'_>,
     started: Instant,
 ) -> Result<Pipelines, EstimateError> {
-    let mut found = Pipelines { best: None, bound: u64::MAX, searched: 0, stop: None };
+    let mut found = Pipelines { best: Vec::new(), bound: u64::MAX, searched: 0, stop: None };
     for candidate in candidates(stages.problem, caps)? {
-        let best = found.best.as_ref().map_or(limit, |best| best.step);
+        let best = cutoff(&found.best, budget.top_k, |pipeline| pipeline.step).unwrap_or(limit);
         // Without anything to compare with, whatever fits is wanted.
         let tolerated = if best == u64::MAX { 0.0 } else { best as f64 * budget.relative_gap.clamp(0.0, 1.0) };
         let target = best - tolerated as u64;
@@ -134,7 +136,9 @@ pub(super) fn search(
         found.searched += 1;
         let (pipeline, bound) = best_of(stages, &candidate, best, &|| must_stop(budget, started).is_some())?;
         found.bound = found.bound.min(bound);
-        found.best = pipeline.or(found.best);
+        if let Some(pipeline) = pipeline {
+            insert(&mut found.best, pipeline, budget.top_k, |pipeline| pipeline.step);
+        }
     }
     Ok(found)
 }

@@ -4,7 +4,7 @@ use cutplane_plan::StopReason;
 use serde::{Deserialize, Serialize};
 
 use crate::estimate::{Layout, Recompute};
-use crate::planner::layouts::label;
+use crate::planner::layouts::{LayoutQuestion, label};
 
 /// What [`MixedPlan::format`] says.
 pub const MIXED_FORMAT: &str = "cutplane-mixed";
@@ -90,6 +90,9 @@ pub struct MixedPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MixedOutcome {
+    /// What was asked, where the asker has noted it: enough, with the plan's batch, precision and optimizer, to ask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<LayoutQuestion>,
     /// The plan.
     pub plan: MixedPlan,
     /// What is minimised, of this plan.
@@ -98,6 +101,9 @@ pub struct MixedOutcome {
     pub bound: f64,
     /// Why the search ended.
     pub stop_reason: StopReason,
+    /// The next best plans: in a line, with what they are worth.
+    #[serde(default)]
+    pub runners_up: Vec<(String, f64)>,
     /// Layouts of pipelines whose splits were searched.
     pub pipelines: u64,
     /// Searches of one class for one share of the batch.
@@ -114,6 +120,22 @@ impl MixedOutcome {
 }
 
 impl MixedPlan {
+    /// The layout that is common to all stages, with what they all recompute if they do; of unlike replicas, that of the class
+    /// with the most samples.
+    pub fn leading_layout(&self) -> Option<Layout> {
+        match &self.shape {
+            MixedShape::Pipeline { layout, stages } => {
+                let first = stages.first()?.recompute;
+                let same = stages.iter().all(|stage| stage.recompute == first);
+                let recompute = if same { first } else { Recompute::Layers(1) };
+                Some(Layout { recompute, ..layout.clone() })
+            }
+            MixedShape::Replicas { shares, .. } => {
+                shares.iter().max_by_key(|share| share.samples).map(|share| share.layout.clone())
+            }
+        }
+    }
+
     /// The plan in a few words a line: what is common, then the classes.
     pub fn lines(&self) -> Vec<String> {
         match &self.shape {

@@ -14,6 +14,7 @@ use super::super::space::Space;
 use super::super::times::{Clock, Pieces};
 use super::pipelines::must_stop;
 use super::problem::MixedProblem;
+use super::ranked::{cutoff, insert};
 use crate::estimate::EstimateError;
 
 /// The shares of a plan: class, samples, layout.
@@ -21,8 +22,8 @@ pub(super) type Shares = Vec<(usize, u64, Candidate)>;
 
 /// What a search of shares leaves.
 pub(super) struct Replicas {
-    /// Step time, s.
-    pub(super) best: Option<(f64, Shares)>,
+    /// The best divisions of the batch with their step times, s, best first; at most as many as were asked for.
+    pub(super) best: Vec<(f64, Shares)>,
     /// No shares are faster, s.
     pub(super) bound: f64,
     pub(super) searches: u64,
@@ -58,9 +59,9 @@ pub(super) fn search(
     started: Instant,
 ) -> Result<Replicas, LayoutError> {
     let mut search = Search { problem, caps, budget, started, known: HashMap::new() };
-    let mut found = Replicas { best: None, bound: f64::INFINITY, searches: 0, stop: None };
+    let mut found = Replicas { best: Vec::new(), bound: f64::INFINITY, searches: 0, stop: None };
     for (bound, shares) in search.divisions()? {
-        let best = found.best.as_ref().map_or(limit, |(seconds, _)| *seconds);
+        let best = cutoff(&found.best, budget.top_k, |(seconds, _)| *seconds).unwrap_or(limit);
         // Without anything to compare with, whatever fits is wanted.
         let target = if best.is_finite() { best * (1.0 - budget.relative_gap.clamp(0.0, 1.0)) } else { best };
         found.stop = must_stop(budget, started);
@@ -73,7 +74,7 @@ pub(super) fn search(
         let (known, least) = search.divide(&shares, target)?;
         found.bound = found.bound.min(least);
         if let Some((seconds, shares)) = known.filter(|(seconds, _)| *seconds < best) {
-            found.best = Some((seconds, shares));
+            insert(&mut found.best, (seconds, shares), budget.top_k, |(seconds, _)| *seconds);
         }
     }
     found.searches = search.known.len() as u64;

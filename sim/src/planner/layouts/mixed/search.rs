@@ -10,12 +10,14 @@ use super::super::problem::{LayoutBudget, LayoutProgress};
 use super::infeasible::infeasible;
 use super::pipelines::{self, Pipeline};
 use super::plan::{ClassShare, ClassStage, MIXED_FORMAT, MIXED_VERSION, MixedOutcome, MixedPlan, MixedShape};
-use super::problem::{MOST_CLASSES, MixedProblem};
+use super::problem::{MOST_CLASSES, MixedProblem, nanos};
+use super::ranked::{cutoff, insert};
 use super::replicas::{self, Shares};
 use super::stages::Stages;
 use crate::estimate::{PipelineSchedule, ZeroStage};
 
-/// Finds the best plan over the classes of a problem, with a proof.
+/// Finds the best plan over the classes of a problem, with a proof, and the next best: of other common layouts, other divisions
+/// of the batch or other reserved devices.
 ///
 /// For step time all devices may be used. For money and for the number of devices, whole classes are taken or left, and
 /// those taken are halved down to one host; devices that are taken are paid for.
@@ -24,41 +26,51 @@ use crate::estimate::{PipelineSchedule, ZeroStage};
 /// [`LayoutError`]; that nothing fits, that nothing was found in time, and that the pins leave nothing are told apart.
 pub fn search(problem: &MixedProblem<'_>, budget: &LayoutBudget<'_>) -> Result<MixedOutcome, LayoutError> {
     check(problem)?;
-    let started = Instant::now();
     let stages = Stages::new(problem);
-    let mut found = Found { best: None, bound: f64::INFINITY, stop: None, pipelines: 0, class_searches: 0 };
-    for caps in reservations(problem) {
+    attempt(&stages, &reservations(problem), budget)?.ok_or_else(|| infeasible(&stages, budget))
+}
+
+/// As [`search()`] under given reservations, without a remedy: `None` when nothing fits.
+pub(super) fn attempt(
+    stages: &Stages<'_>,
+    reservations: &[Vec<u64>],
+    budget: &LayoutBudget<'_>,
+) -> Result<Option<MixedOutcome>, LayoutError> {
+    let started = Instant::now();
+    let mut found = Found { best: Vec::new(), bound: f64::INFINITY, stop: None, pipelines: 0, class_searches: 0 };
+    for caps in reservations {
         if let Some(stop) = pipelines::must_stop(budget, started) {
             (found.stop, found.bound) = (Some(stop), 0.0);
             break;
         }
-        found.under(&stages, &caps, budget, started)?;
+        found.under(stages, caps, budget, started)?;
         if let Some(progress) = budget.progress {
-            let objective = found.best.as_ref().map(|(value, _)| *value);
+            let objective = found.best.first().map(|(value, _)| *value);
             progress(&LayoutProgress { priced: found.pipelines + found.class_searches, objective, bound: 0.0 });
         }
     }
-    match (found.best, found.stop) {
-        (Some((objective, plan)), stop) => {
-            let bound = found.bound.min(objective);
-            let proven = if bound >= objective { StopReason::ProvenOptimal } else { StopReason::GapReached };
-            Ok(MixedOutcome {
-                plan,
-                objective,
-                bound,
-                stop_reason: stop.unwrap_or(proven),
-                pipelines: found.pipelines,
-                class_searches: found.class_searches,
-                search_seconds: started.elapsed().as_secs_f64(),
-            })
-        }
-        (None, Some(_)) => Err(LayoutError::NoIncumbent { spent: started.elapsed() }),
-        (None, None) => Err(infeasible(&stages, budget)),
-    }
+    let mut best = found.best.into_iter();
+    let Some((objective, plan)) = best.next() else {
+        return found.stop.map_or(Ok(None), |_| Err(LayoutError::NoIncumbent { spent: started.elapsed() }));
+    };
+    let bound = found.bound.min(objective);
+    let proven = if bound >= objective { StopReason::ProvenOptimal } else { StopReason::GapReached };
+    Ok(Some(MixedOutcome {
+        question: None,
+        plan,
+        objective,
+        bound,
+        stop_reason: found.stop.unwrap_or(proven),
+        runners_up: best.map(|(value, plan)| (plan.lines().join("; "), value)).collect(),
+        pipelines: found.pipelines,
+        class_searches: found.class_searches,
+        search_seconds: started.elapsed().as_secs_f64(),
+    }))
 }
 
 struct Found {
-    best: Option<(f64, MixedPlan)>,
+    /// Best first, with what each is worth.
+    best: Vec<(f64, MixedPlan)>,
     bound: f64,
     stop: Option<StopReason>,
     pipelines: u64,
@@ -75,23 +87,30 @@ impl Found {
     ) -> Result<(), LayoutError> {
         let problem = stages.problem;
         let replicas = replicas::search(problem, caps, f64::INFINITY, budget, started)?;
-        let known = replicas.best.as_ref().map_or(u64::MAX, |(seconds, _)| super::problem::nanos(*seconds));
+        let known = cutoff(&replicas.best, budget.top_k, |(seconds, _)| nanos(*seconds)).unwrap_or(u64::MAX);
         let pipelines = pipelines::search(stages, caps, known, budget, started)?;
         self.pipelines += pipelines.searched;
         self.class_searches += replicas.searches;
         self.stop = self.stop.or(pipelines.stop).or(replicas.stop);
         let seconds = replicas.bound.min(pipelines.bound as f64 / 1e9);
         self.bound = self.bound.min(value(problem, seconds, caps));
-        let plan = match (pipelines.best, replicas.best) {
-            (Some(pipeline), _) => of_pipeline(problem, &pipeline),
-            (None, Some((seconds, shares))) => of_shares(problem, seconds, &shares, caps),
-            (None, None) => return Ok(()),
-        };
-        let value = value(problem, plan.predicted_step_s, caps);
-        if self.best.as_ref().is_none_or(|(best, _)| value < *best) {
-            self.best = Some((value, plan));
-        }
+        let piped = pipelines.best.iter().map(|pipeline| of_pipeline(problem, pipeline));
+        let shared = replicas.best.iter().map(|(seconds, shares)| of_shares(problem, *seconds, shares, caps));
+        piped
+            .chain(shared)
+            .for_each(|plan| self.offer(value(problem, plan.predicted_step_s, caps), plan, budget.top_k));
         Ok(())
+    }
+
+    /// Takes a plan in, once: under several reservations the one that is worth least.
+    fn offer(&mut self, value: f64, plan: MixedPlan, top_k: usize) {
+        if let Some(known) = self.best.iter().position(|(_, known)| known.shape == plan.shape) {
+            if self.best[known].0 <= value {
+                return;
+            }
+            self.best.remove(known);
+        }
+        insert(&mut self.best, (value, plan), top_k, |(value, _)| *value);
     }
 }
 
@@ -104,7 +123,7 @@ pub(super) fn value(problem: &MixedProblem<'_>, seconds: f64, caps: &[u64]) -> f
     }
 }
 
-fn check(problem: &MixedProblem<'_>) -> Result<(), LayoutError> {
+pub(super) fn check(problem: &MixedProblem<'_>) -> Result<(), LayoutError> {
     let refuse = |reason: String| Err(LayoutError::EmptySpace { reason });
     let classes = problem.classes.len();
     if !(1..=MOST_CLASSES).contains(&classes) {
@@ -123,10 +142,14 @@ fn check(problem: &MixedProblem<'_>) -> Result<(), LayoutError> {
 
 /// Devices of each class that may be taken, in turn.
 pub(super) fn reservations(problem: &MixedProblem<'_>) -> Vec<Vec<u64>> {
-    let all: Vec<u64> = problem.classes.iter().map(super::MixedClass::devices).collect();
     if problem.objective == Objective::StepTime {
-        return vec![all];
+        return vec![problem.classes.iter().map(super::MixedClass::devices).collect()];
     }
+    all_reservations(problem)
+}
+
+/// Whole classes taken or left, those taken halved down to one host; the fewest devices first.
+pub(super) fn all_reservations(problem: &MixedProblem<'_>) -> Vec<Vec<u64>> {
     let mut taken: Vec<Vec<u64>> = vec![Vec::new()];
     for class in &problem.classes {
         let node = class.fabric.node() as u64;
