@@ -185,3 +185,17 @@ fn cut(times: &[f64], bound: f64, stages: usize) -> Vec<Range<usize>> {
     cuts.push(start..times.len());
     cuts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_between_neighbours_wait_for_each_other() {
+        let walk = Walk { forward: vec![1.0; 2], backward: vec![2.0; 2], hop: vec![3.0, 0.0] };
+        // Down at 4 and 7, computed at 5 and 8, back at 10 and 12, up at 13 and 16, done at 15 and 18.
+        assert!((walk.seconds(2, Checkpoint::Never) - 18.0).abs() < 1e-12);
+        let quick = Walk { hop: vec![0.0; 2], ..walk };
+        assert!((quick.seconds(2, Checkpoint::Never) - 9.0).abs() < 1e-12);
+    }
+}

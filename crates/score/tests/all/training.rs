@@ -83,6 +83,8 @@ fn nvidia_examples_are_within_ten_per_cent() {
     hold(file, |row| graded(row) && row.model == "BERT-large", median, 0.1);
     hold(file, |row| graded(row) && row.model.starts_with("Transformer-XL"), median, 0.1);
     hold(file, |row| graded(row) && row.model == "ELECTRA", median, 0.1);
+    // Both of its tasks, each off by half and more where lengths or updates are read wrongly.
+    hold(file, |row| graded(row) && row.model.contains("BioBERT"), median, 0.18);
 }
 
 #[test]
