@@ -74,11 +74,14 @@ impl Server {
         groups.into_iter().filter_map(server).collect()
     }
 
-    /// Begins a step with the parameters that the rank has; `recorded` is to be repeated.
+    /// Begins a step with the parameters that the rank has, which are those that it served last; `recorded` is to be repeated.
     fn begin(&mut self, program: &Program, runner: &SegmentRunner, recorded: Option<&[Push]>) {
         self.ledger = PushLedger::new(program, self.id);
-        self.parameters = (Vec::new(), runner.optimizer_steps());
-        self.group.params.iter().for_each(|param| runner.read_owned(*param, &mut self.parameters.0));
+        let (numbers, updates) = &mut self.parameters;
+        if numbers.is_empty() {
+            self.group.params.iter().for_each(|param| runner.read_owned(*param, numbers));
+        }
+        *updates = runner.optimizer_steps();
         self.order = recorded.map(|pushes| self.updates(pushes).into_iter());
         self.next = self.order.as_mut().and_then(Iterator::next).unwrap_or_default();
     }
