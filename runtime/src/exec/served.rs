@@ -198,15 +198,13 @@ impl<C: Communicator> RankState<C> {
     fn push(&mut self, group: GroupId) -> Result<(), Fault> {
         let params = &self.shared.program.group(group).params;
         let gradients = self.runner.take_gradients(params);
-        match self.servers.iter_mut().find(|server| server.id == group) {
-            Some(server) => server.take(server.own, gradients),
-            None => {
-                let to = self.shared.program.group(group).server(group);
-                let payload = vec![HostTensor::f32([gradients.len()], gradients)];
-                hand_over(&self.comm, &self.shared.roads, to, push_number(group), payload)?;
-            }
+        if let Some(server) = self.servers.iter_mut().find(|server| server.id == group) {
+            server.take(server.own, gradients);
+            return Ok(());
         }
-        Ok(())
+        let to = self.shared.program.group(group).server(group);
+        let payload = vec![HostTensor::f32([gradients.len()], gradients)];
+        Ok(hand_over(&self.comm, &self.shared.roads, to, push_number(group), payload)?)
     }
 
     fn pull(&mut self, group: GroupId, clock: u64) -> Result<Duration, Fault> {
