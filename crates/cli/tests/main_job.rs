@@ -71,6 +71,20 @@ fn executions_are_compared_by_name() {
     assert!(losses.iter().all(same), "every plan trains as the single device does: {losses:?}");
 }
 
+/// Plans that train otherwise than one device does are compared too, without a word on their losses.
+#[test]
+fn servers_that_take_gradients_as_they_come_and_frozen_layers_are_compared_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let names = "single,dp2-ps-async-m4,dp2-ps-stale1-m4,dp2-frozen2";
+    let arguments = ["compare", "gpt-nano", "--batch", "8", "--steps", "3", "--profile", PROFILE, "--out", "out"];
+    let compared = json(dir.path(), &[&arguments[..], &["--plans", names]].concat());
+    let rows = compared["rows"].as_array().expect("rows");
+    for name in names.split(',') {
+        let row = rows.iter().find(|row| row["name"] == name).expect("every plan has a row");
+        assert!(row["predicted_step_ns"].as_u64() > Some(0) && row["measured_step_ns"].as_u64() > Some(0), "{row}");
+    }
+}
+
 #[test]
 fn a_plan_made_by_name_is_simulated_and_run() {
     let dir = tempfile::tempdir().expect("a folder");

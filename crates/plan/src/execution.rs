@@ -219,7 +219,7 @@ impl fmt::Display for Synchronisation {
             Self::Zero3 => "zero-3",
             Self::ParameterServer => "parameter-server",
             Self::AsynchronousServer => "asynchronous-server",
-            Self::StaleServer { .. } => "stale-server",
+            Self::StaleServer { bound } => return f.pad(&format!("stale-server {bound}")),
         })
     }
 }

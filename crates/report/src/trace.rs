@@ -136,6 +136,7 @@ impl Tracks<'_> {
     fn bytes(&self, action: Action) -> Option<Bytes> {
         match action {
             Action::Send { message } | Action::Recv { message } => Some(self.program.message(message).bytes),
+            Action::Push { group, .. } | Action::Pull { group, .. } => Some(self.program.group(group).bytes),
             other => other.collective().map(|group| self.program.group(group).bytes),
         }
     }

@@ -74,11 +74,14 @@ impl Server {
         groups.into_iter().filter_map(server).collect()
     }
 
-    /// Begins a step with the parameters that the rank has; `recorded` is to be repeated.
+    /// Begins a step with the parameters that the rank has, which are those that it served last; `recorded` is to be repeated.
     fn begin(&mut self, program: &Program, runner: &SegmentRunner, recorded: Option<&[Push]>) {
         self.ledger = PushLedger::new(program, self.id);
-        self.parameters = (Vec::new(), runner.optimizer_steps());
-        self.group.params.iter().for_each(|param| runner.read_owned(*param, &mut self.parameters.0));
+        let (numbers, updates) = &mut self.parameters;
+        if numbers.is_empty() {
+            self.group.params.iter().for_each(|param| runner.read_owned(*param, numbers));
+        }
+        *updates = runner.optimizer_steps();
         self.order = recorded.map(|pushes| self.updates(pushes).into_iter());
         self.next = self.order.as_mut().and_then(Iterator::next).unwrap_or_default();
     }
@@ -195,15 +198,13 @@ impl<C: Communicator> RankState<C> {
     fn push(&mut self, group: GroupId) -> Result<(), Fault> {
         let params = &self.shared.program.group(group).params;
         let gradients = self.runner.take_gradients(params);
-        match self.servers.iter_mut().find(|server| server.id == group) {
-            Some(server) => server.take(server.own, gradients),
-            None => {
-                let to = self.shared.program.group(group).server(group);
-                let payload = vec![HostTensor::f32([gradients.len()], gradients)];
-                hand_over(&self.comm, &self.shared.roads, to, push_number(group), payload)?;
-            }
+        if let Some(server) = self.servers.iter_mut().find(|server| server.id == group) {
+            server.take(server.own, gradients);
+            return Ok(());
         }
-        Ok(())
+        let to = self.shared.program.group(group).server(group);
+        let payload = vec![HostTensor::f32([gradients.len()], gradients)];
+        Ok(hand_over(&self.comm, &self.shared.roads, to, push_number(group), payload)?)
     }
 
     fn pull(&mut self, group: GroupId, clock: u64) -> Result<Duration, Fault> {

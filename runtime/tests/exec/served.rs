@@ -11,13 +11,13 @@ use cutplane_runtime::checkpoint::{Checkpoint, CheckpointWriter};
 use cutplane_runtime::comm::CommOptions;
 #[cfg(feature = "mpi")]
 use cutplane_runtime::comm::Processes;
-use cutplane_runtime::exec::{RankTensors, Rehearsal, RehearsedFailure, Run, RunOptions};
+use cutplane_runtime::exec::{RankTensors, Rehearsal, RehearsedFailure, Run, RunOptions, Transfers};
 use cutplane_runtime::init::initial_weight;
 use cutplane_runtime::{Backend, HostTensor, SegmentRunner};
 use cutplane_units::Bytes;
 
 use crate::executions::{program, synchronised};
-use crate::plans::{SEED, Subject, cut, options, plan_at, settings, subject};
+use crate::plans::{SEED, Subject, cut, options, plan_at, settings, subject, twin_options};
 
 const STEPS: usize = 3;
 const KINDS: [Synchronisation; 4] = [
@@ -165,6 +165,19 @@ fn a_recorded_run_is_repeated_to_the_last_bit() {
         let again = RunOptions { pushes: first.pushes.clone(), ..options(Optimizer::AdamW) };
         assert_eq!(train(&subject, &program, &again), Some(first), "{how}");
     }
+}
+
+/// A card keeps its gradients until they are pushed. The same order gives the same numbers but for the rounding of its kernels.
+#[test]
+fn ranks_on_a_card_push_through_the_host() {
+    let subject = subject("gpt-nano");
+    let program = plan(&subject, 2, 4, Synchronisation::AsynchronousServer);
+    let host = trained(&subject, &program);
+    let card = RunOptions { pushes: host.pushes.clone(), ..twin_options(Optimizer::AdamW, Transfers::OnDevice) };
+    let card = train(&subject, &program, &card).expect("the only process leads");
+    assert_eq!(card.pushes, host.pushes);
+    let near = card.losses.iter().zip(&host.losses).all(|(a, b)| (a - b).abs() <= 1e-5 * b);
+    assert!(near, "losses {:?} instead of {:?}", card.losses, host.losses);
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Run<'_> {
             Job::Work(work) if !work.alone().is_zero() => self.workers.start(place.rank, work, self.now),
             Job::Work(_) => self.at(self.now, Event::QueueDone(place)),
             Job::Fixed(busy) | Job::Send { busy, .. } | Job::Push { busy, .. } => {
-                self.at(self.now + busy, Event::QueueDone(place))
+                self.at(self.now + busy, Event::QueueDone(place));
             }
             Job::Recv { message, busy } if self.arrived[message.index()] => self.stop_waiting(place, busy),
             Job::Recv { message, .. } => self.receiver[message.index()] = Some(place),

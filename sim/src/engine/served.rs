@@ -30,10 +30,11 @@ pub(super) struct ServedPrice {
 struct Waiting {
     place: Place,
     group: GroupId,
-    /// The parameters are there, and taking them takes so long.
+    /// How long it takes to take them, once they are there.
     busy: Nanos,
-    /// It is serving, and has served for so long.
+    /// Whether it is serving now.
     serving: bool,
+    /// How long it has served since it began to wait.
     served: Nanos,
 }
 

@@ -2,7 +2,7 @@
 
 use cutplane_graph::DeviceKind::{self, Cpu, Gpu};
 use cutplane_plan::Schedule::OneFOneB;
-use cutplane_plan::{Action, Execution, Rank, Synchronisation, TensorSplit, lower, verify};
+use cutplane_plan::{Action, Execution, OpSet, Rank, Synchronisation, TensorSplit, lower, verify};
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::engine::simulate;
 
@@ -34,6 +34,22 @@ fn ranks_that_divide_the_update_take_their_share_of_its_time() {
     let mut served = updates(Synchronisation::ParameterServer);
     served.sort_unstable();
     assert_eq!(served, [0, 72]);
+}
+
+/// The step of four layers on a device, 10 ns forward and 20 back each, and 1 ns of the update for each of their 72 numbers.
+fn frozen_step(layers: usize) -> u64 {
+    let (model, devices) = (chain(4), cluster(Cpu, &[1]));
+    let execution = Execution { frozen: OpSet::range(0, layers), ..Execution::default() };
+    let plan = cutplane_plan::Plan { execution, ..plan(&model, &devices, 1, 1, 1, OneFOneB) };
+    let verified = verify(&plan, &model, &devices).unwrap();
+    let program = lower(&verified).unwrap();
+    let cost = Fake { update: 1, ..Fake::default() };
+    simulate(&verified, &program, &cost, MemoryModel::Framework).unwrap().makespan().get()
+}
+
+#[test]
+fn frozen_layers_before_those_that_are_trained_cost_their_forward_pass_alone() {
+    assert_eq!([0, 1, 3].map(frozen_step), [4 * (30 + 72), 4 * 10 + 3 * (20 + 72), 4 * 10 + 20 + 72]);
 }
 
 /// The step of a column and a row split over two devices, when a copy takes 1 ns a byte.

@@ -96,6 +96,18 @@ fn only_what_is_named_is_computed_again() {
 }
 
 #[test]
+fn what_is_frozen_before_anything_is_trained_only_runs_forward() {
+    let frozen = Execution { frozen: OpSet::range(0, 2), ..Execution::default() };
+    let program = lowered(std::slice::from_ref(&(0..4)), (1, 2), (Schedule::FillDrain, 1), frozen);
+    assert_eq!(deeds(&program, 0), ["load 0", "F0", "load 0", "F0", "B0", "all-reduce 0", "step"]);
+    let sizes: Vec<usize> = program.segments.iter().map(|segment| segment.ops.len()).collect();
+    assert_eq!(sizes, [2, 2]);
+    // The gradients of what is frozen are not exchanged.
+    assert!(!program.frozen.is_empty());
+    assert!(program.groups.iter().all(|group| group.params.iter().all(|param| !program.frozen.contains(param))));
+}
+
+#[test]
 fn zero_gathers_scatters_and_forgets() {
     use Synchronisation::{ParameterServer, Zero1, Zero2, Zero3};
     let steps = |synchronisation, recompute| {

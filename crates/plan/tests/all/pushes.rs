@@ -6,7 +6,7 @@ use crate::common::{cores, model, plan};
 use crate::executions::{deeds, lowered, made, synchronised};
 use cutplane_graph::Dtype;
 use cutplane_plan::{
-    Action, Execution, GroupId, Program, ProgramError, PushLedger, Rank, Recompute, Schedule, Synchronisation,
+    Action, Execution, GroupId, Program, ProgramError, Push, PushLedger, Rank, Recompute, Schedule, Synchronisation,
     TensorSplit, check_program, lower, verify,
 };
 use cutplane_units::Bytes;
@@ -64,9 +64,10 @@ fn buckets_have_servers_of_their_own() {
 }
 
 fn refusal(change: impl FnOnce(&mut cutplane_plan::Plan), rows: usize, replicas: usize) -> String {
-    let (model, stages) = (model(false), if rows == 1 { vec![0..4] } else { vec![0..2, 2..4] });
+    let (model, whole, halves) = (model(false), 0..4, [0..2, 2..4]);
+    let stages = if rows == 1 { std::slice::from_ref(&whole) } else { &halves[..] };
     let execution = synchronised(STALE, Recompute::None);
-    let (mut plan, devices) = made((&model, &stages), (rows, replicas), (Schedule::OneFOneB, 2), execution);
+    let (mut plan, devices) = made((&model, stages), (rows, replicas), (Schedule::OneFOneB, 2), execution);
     change(&mut plan);
     let found = verify(&plan, &model, &devices).map(|_| ()).unwrap_err();
     found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -173,7 +174,7 @@ fn without_a_bound_a_worker_may_be_ahead_by_all_that_there_is() {
         server.answer();
     });
     let pushes = server.pushes();
-    assert_eq!(pushes.iter().map(|push| push.lead()).max(), Some(3));
+    assert_eq!(pushes.iter().map(Push::lead).max(), Some(3));
     let straggler = pushes.iter().find(|push| push.worker == Rank(0)).unwrap();
     assert_eq!((straggler.read, straggler.before, straggler.staleness()), (0, 3, 3));
 }

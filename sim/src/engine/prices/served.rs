@@ -1,6 +1,6 @@
 //! What servers cost that take gradients as they come.
 
-use cutplane_plan::{GroupId, Rank};
+use cutplane_plan::{Action, GroupId, Rank};
 use cutplane_units::Nanos;
 
 use super::{Pricer, Prices, Wire};
@@ -30,7 +30,7 @@ impl Pricer<'_> {
     pub(super) fn price_servers(&mut self) -> Result<(), CostError> {
         let program = self.program;
         let actions = program.ranks.iter().flat_map(|rank| &rank.instructions).map(|instruction| instruction.action);
-        let mut groups: Vec<GroupId> = actions.filter_map(|action| action.served()).collect();
+        let mut groups: Vec<GroupId> = actions.filter_map(Action::served).collect();
         groups.sort_unstable();
         groups.dedup();
         for group in groups {

@@ -142,7 +142,8 @@ impl PlanName {
         let parts = parts(name);
         for part in parts.iter().map(|part| Part::new(part)) {
             if seen.contains(&part.subject()) {
-                return Err(format!("'{}' says a second time what an earlier part says", part.text));
+                let text = part.text.replace("ps.", "ps-");
+                return Err(format!("'{text}' says a second time what an earlier part says"));
             }
             seen.push(part.subject());
             parsed.take(&part)?;

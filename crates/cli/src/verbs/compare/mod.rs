@@ -284,9 +284,11 @@ impl Compare {
 }
 
 /// The largest difference of any plan's loss to the first plan's, at the same step. Plans that update more often than once a
-/// step train otherwise by definition.
+/// step, or freeze what the first one trains, train otherwise by definition.
 fn largest_loss_difference(candidates: &[Candidate], measured: &[Measured]) -> f64 {
-    let plans = candidates.iter().zip(measured).filter(|(candidate, _)| !candidate.plan.updates_often());
+    let frozen = candidates.first().map(|candidate| &candidate.plan.execution.frozen);
+    let alike = |plan: &Plan| !plan.updates_often() && Some(&plan.execution.frozen) == frozen;
+    let plans = candidates.iter().zip(measured).filter(|(candidate, _)| alike(&candidate.plan));
     let mut losses = plans.map(|(_, measured)| &measured.losses);
     let Some(first) = losses.next() else { return 0.0 };
     let differences = losses.flat_map(|losses| losses.iter().zip(first).map(|(a, b)| (a - b).abs()));

@@ -22,6 +22,9 @@ fn executions_are_read() {
     assert_eq!(parse("sp2-pp2-zero-bubble-m2").schedule(), Schedule::ZeroBubble);
     assert_eq!(parse("ep2xpp2-1f1b-m2").axis, Some((Axis::Experts, 2)));
     assert_eq!(parse("cp4-recompute.attention").again, Some(Again::Attention));
+    assert_eq!(parse("dp2-ps-async-m4").synchronisation, Synchronisation::AsynchronousServer);
+    assert_eq!(parse("dp4-m2-ps-stale0").synchronisation, Synchronisation::StaleServer { bound: 0 });
+    assert_eq!((parse("dp2-frozen3").frozen_layers, parse("dp2-frozen3").is_searched()), (Some(3), false));
     let interleaved = parse("pp2xv3-m4");
     assert_eq!((interleaved.schedule(), interleaved.stages_a_rank), (Schedule::Interleaved, 3));
     assert!(!interleaved.is_searched() && !parse("dp2-ps").is_searched() && parse("dp2-bucket8").is_searched());
@@ -51,6 +54,13 @@ fn wrong_parts_are_named() {
         ("pp2-zb-m2-recompute", "recomputes nothing"),
         ("dp2-zero3-recompute", "whole stages"),
         ("pp2-v2-m3", "multiple"),
+        ("ps-async-m4-tp1", "replicas"),
+        ("dp2-ps-async", "'m4'"),
+        ("dp2-ps-stale-m4", "ps-stale2"),
+        ("dp2-pp2-1f1b-m4-ps-stale1", "one stage"),
+        ("dp2-tp2-m4-ps-async", "one stage"),
+        ("dp2-ps-ps-async-m4", "'ps-async' says a second time"),
+        ("dp2-frozen0", "at least 1"),
     ] {
         assert!(problem(name).contains(word), "{name}: {}", problem(name));
     }
