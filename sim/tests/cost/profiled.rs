@@ -233,7 +233,7 @@ fn contention_is_that_of_the_next_smaller_measured_number() {
 }
 
 /// Cores of hosts `h0`, `h1`, ..., each host joined to the next at 1 GB/s with 1 us.
-fn cores(hosts: &[usize]) -> DeviceGraph {
+pub(crate) fn cores(hosts: &[usize]) -> DeviceGraph {
     let (mut nodes, mut links) = (Vec::new(), Vec::new());
     let link = |from: String, to: String, bandwidth_gb_per_s, latency_us| LinkSpec {
         from,
