@@ -10,7 +10,7 @@ ENV := . ./.build-env &&
 FEATURES := $(if $(shell command -v mpicc),--features cutplane-cli/mpi$(,)cutplane-runtime/mpi)
 TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
 
-.PHONY: demo demo-small compare-twins experiments experiments-check test build bootstrap lint
+.PHONY: demo demo-small compare-twins compare-pytorch experiments experiments-check test build bootstrap lint
 
 demo: build
 	$(TOOL) compare gpt-mini --devices cpu:2 --batch 16 --seq 128 --steps 3 --fresh-profile --out out/demo
@@ -21,6 +21,10 @@ demo-small: build
 # GPT, BERT, LSTM and ResNet twins under plans of every kind, predicted and measured: a dated record and its errors.
 compare-twins: build
 	tools/compare_twins.py --tool $(TOOL) --out out/compare-twins
+
+# Step time against PyTorch on the same cores; PYTHON names a Python that has torch.
+compare-pytorch: build
+	tools/compare_pytorch.py --tool $(TOOL) --python $(or $(PYTHON),python3) --out out/compare-pytorch
 
 # Every experiment: predicted, recorded, judged, drawn, told in docs/experiments.md.
 experiments: build

@@ -26,7 +26,7 @@ fn main() {
     let seconds = arguments.next().map_or(20.0, |text| text.parse().expect("seconds"));
     let names: Vec<String> = arguments.collect();
     let mut progress = |done: f32, what: &str| eprint!("\r{:3.0}% {what:40}", done * 100.0);
-    let options = ProfileOptions { device_model: "cpu", ranks: 2, seconds, progress: &mut progress };
+    let options = ProfileOptions { device_model: "cpu", ranks: 2, core: 0, seconds, progress: &mut progress };
     let profile = measure(&Backend::cpu(), options).expect("measures");
     eprintln!("\nprofile in {:.1} s; contention {:?}", profile.measured_in_s, profile.contention);
     for point in &profile.optimizers {

@@ -146,7 +146,9 @@ pub(crate) fn places(devices: &DeviceGraph) -> Result<Vec<Place>> {
     }
     if launch::is_one_of_several() && !cards_of(&places).is_empty() {
         let cards = probed().cards.len();
-        places.iter_mut().for_each(|place| *place = on_own_host(*place, cards));
+        for place in &mut places {
+            *place = on_own_host(*place, cards);
+        }
     }
     let cards = cards_of(&places);
     if !cards.is_empty() {

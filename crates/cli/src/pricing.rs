@@ -5,11 +5,20 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use cutplane_graph::{DeviceGraph, DeviceKind};
-#[cfg(feature = "runtime")]
-use cutplane_record::Neighbours;
 use cutplane_record::{DeviceProfile, read_profile};
+#[cfg(feature = "runtime")]
+use cutplane_record::{Neighbours, ProcessLinks};
+#[cfg(feature = "runtime")]
+use cutplane_runtime::comm::Processes;
+#[cfg(feature = "runtime")]
+use cutplane_runtime::devices::Place;
+#[cfg(feature = "runtime")]
+use cutplane_runtime::profile::measure_process_links;
 use cutplane_sim::cost::memory::MemoryModel;
 use cutplane_sim::cost::{CostModel, Profiled, Roofline};
+
+#[cfg(feature = "runtime")]
+use crate::launch::Launched;
 
 /// A cost model, and the memory model that belongs to it.
 pub(crate) struct Pricing {
@@ -30,6 +39,17 @@ impl Pricing {
             Prices::Datasheet(roofline) => roofline,
             Prices::Measured(profiled) => profiled.as_ref(),
         }
+    }
+
+    /// The same prices, of ranks that are processes of their own where the launcher's each hold one of `ranks`.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn of_launched(self, launched: &Launched, ranks: usize) -> Self {
+        let alone = launched.as_ref().is_some_and(|processes| processes.share(ranks) == 1);
+        let prices = match self.prices {
+            Prices::Measured(profiled) if alone => Prices::Measured(Box::new(profiled.in_processes())),
+            other => other,
+        };
+        Self { prices, ..self }
     }
 
     /// How memory is predicted under these prices.
@@ -82,10 +102,17 @@ pub(crate) fn datasheet() -> Pricing {
     Pricing { prices: Prices::Datasheet(Roofline::new()), origin: "datasheet (roofline)".to_owned() }
 }
 
-/// Measures every kind of device now, whatever the cache holds, and keeps the profiles there.
+/// Measures every kind of device now, whatever the cache holds, and keeps the profiles there. The other processes of a
+/// launcher [`assist`].
 #[cfg(feature = "runtime")]
-pub(crate) fn fresh(devices: &DeviceGraph) -> Result<Pricing> {
-    priced(devices, &|group| group.measure_now(&group.cache_path()?))
+pub(crate) fn fresh(devices: &DeviceGraph, launched: &Launched) -> Result<Pricing> {
+    priced(devices, &|group| group.measure_with(&group.cache_path()?, launched))
+}
+
+/// Measures what the leading process measures, beside it and together with it.
+#[cfg(feature = "runtime")]
+pub(crate) fn assist(devices: &DeviceGraph, launched: &Launched) -> Result<()> {
+    groups(devices).iter().try_for_each(|group| group.measure(launched).map(drop))
 }
 
 fn priced(devices: &DeviceGraph, profile_of: &dyn Fn(&Group) -> Result<(DeviceProfile, String)>) -> Result<Pricing> {
@@ -113,6 +140,19 @@ pub(crate) struct Group {
     kind: DeviceKind,
     /// The first of them.
     device: String,
+    /// Number, name and host of each, by rank.
+    #[cfg(feature = "runtime")]
+    members: Vec<(usize, String, String)>,
+}
+
+/// What one process measures.
+#[cfg(feature = "runtime")]
+struct Seat {
+    core: usize,
+    /// Ranks on its host.
+    ranks: usize,
+    /// Whether it measures devices, and not links alone: one process a host does.
+    measures: bool,
 }
 
 /// The devices by model, in order of appearance.
@@ -127,8 +167,15 @@ pub(crate) fn groups(devices: &DeviceGraph) -> Vec<Group> {
                 #[cfg(feature = "runtime")]
                 kind: device.spec.kind,
                 device: device.name.clone(),
+                #[cfg(feature = "runtime")]
+                members: Vec::new(),
             }),
         }
+    }
+    #[cfg(feature = "runtime")]
+    for group in &mut groups {
+        let of_group = devices.devices().iter().enumerate().filter(|(_, device)| device.spec.model == group.model);
+        group.members = of_group.map(|(rank, device)| (rank, device.name.clone(), device.host.clone())).collect();
     }
     groups
 }
@@ -151,8 +198,15 @@ impl Group {
 
     #[cfg(feature = "runtime")]
     fn measure_now(&self, path: &Path) -> Result<(DeviceProfile, String)> {
+        self.measure_with(path, &None)
+    }
+
+    #[cfg(feature = "runtime")]
+    fn measure_with(&self, path: &Path, launched: &Launched) -> Result<(DeviceProfile, String)> {
         crate::output::prepare_file(path)?;
-        let profile = self.measure()?;
+        let Some(profile) = self.measure(launched)? else {
+            bail!("{}: only the leading process keeps what is measured, on a host with such a device", self.device)
+        };
         cutplane_record::write_profile(path, &profile)?;
         Ok((profile, format!("{} (measured just now)", path.display())))
     }
@@ -166,18 +220,71 @@ impl Group {
         )
     }
 
-    /// Measures one rank a device on this machine.
+    /// Measures one rank a device on this machine; together with the other processes of a launcher also the links between
+    /// them. `None` in a process that does not lead.
     #[cfg(feature = "runtime")]
-    pub(crate) fn measure(&self) -> Result<DeviceProfile> {
-        use anyhow::Context as _;
-        use cutplane_runtime::devices::Place;
-        use cutplane_runtime::profile::{ProfileOptions, measure};
+    pub(crate) fn measure(&self, launched: &Launched) -> Result<Option<DeviceProfile>> {
+        let seat = self.seat(launched);
+        let profile = if seat.measures { Some(self.measure_here(&seat, launched.is_none())?) } else { None };
+        let Some(processes) = launched else { return Ok(profile) };
+        let links = self.links(processes, &seat)?;
+        let profile = profile.filter(|_| processes.index() == 0);
+        Ok(profile.map(|profile| DeviceProfile { processes: links, ..profile }))
+    }
 
+    #[cfg(feature = "runtime")]
+    fn links(&self, processes: &Arc<dyn Processes>, seat: &Seat) -> Result<Vec<ProcessLinks>> {
+        use anyhow::Context as _;
+
+        measure_process_links(processes, &self.backend()?, seat.core).context("measuring the links between processes")
+    }
+
+    /// The same profile with the links between the processes of a launcher, measured now; `None` in one that does not lead.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn add_links(&self, profile: DeviceProfile, launched: &Launched) -> Result<Option<DeviceProfile>> {
+        let Some(processes) = launched else {
+            bail!(
+                "--add-links measures the links between processes: start several, `mpirun -np 2 cutplane profile ...`"
+            )
+        };
+        let links = self.links(processes, &self.seat(launched))?;
+        Ok((processes.index() == 0).then_some(DeviceProfile { processes: links, ..profile }))
+    }
+
+    #[cfg(feature = "runtime")]
+    fn seat(&self, launched: &Launched) -> Seat {
+        let Some(processes) = launched else { return Seat { core: 0, ranks: self.ranks, measures: true } };
+        let ranks = self.members.iter().map(|(rank, ..)| rank + 1).max().unwrap_or(0);
+        let first = processes.index() * processes.share(ranks);
+        let mine = self.members.iter().find(|(rank, ..)| *rank == first);
+        let on_host = |host: &str| self.members.iter().filter(|(.., other)| other == host).count();
+        let core = match mine.and_then(|(_, name, _)| Place::of_device(name)) {
+            Some(Place::Cpu { core }) => core,
+            _ => 0,
+        };
+        let hosts = processes.hosts();
+        let leads_host = hosts.iter().position(|host| *host == hosts[processes.index()]) == Some(processes.index());
+        let ranks = mine.map_or(0, |(.., host)| on_host(host));
+        Seat { core, ranks, measures: leads_host && ranks > 0 }
+    }
+
+    #[cfg(feature = "runtime")]
+    pub(crate) fn backend(&self) -> Result<cutplane_runtime::Backend> {
         let place = match self.kind {
             DeviceKind::Cpu => Some(Place::Cpu { core: 0 }),
             DeviceKind::Gpu => Place::of_device(&self.device),
         };
-        let place = place.with_context(|| format!("device '{}' is not of this machine", self.device))?;
+        match place {
+            Some(place) => Ok(crate::local::backend(place)),
+            None => bail!("device '{}' is not of this machine", self.device),
+        }
+    }
+
+    #[cfg(feature = "runtime")]
+    fn measure_here(&self, seat: &Seat, alone: bool) -> Result<DeviceProfile> {
+        use anyhow::Context as _;
+        use cutplane_runtime::profile::{ProfileOptions, measure};
+
         let bar = crate::progress::bar(1000, "measuring this machine");
         let mut progress = |done: f32, what: &str| {
             bar.set_position((done * 1000.0) as u64);
@@ -185,12 +292,14 @@ impl Group {
         };
         let options = ProfileOptions {
             device_model: &self.model,
-            ranks: self.ranks,
+            ranks: seat.ranks,
+            core: seat.core,
             seconds: OPERATOR_SECONDS,
             progress: &mut progress,
         };
-        let neighbours = Neighbours::watch();
-        let mut profile = measure(&crate::local::backend(place), options).context("measuring this machine")?;
+        // Other processes of this very job would count as strangers.
+        let neighbours = alone.then(Neighbours::watch).flatten();
+        let mut profile = measure(&self.backend()?, options).context("measuring this machine")?;
         bar.finish_and_clear();
         if let Some(note) = disturbance(neighbours) {
             profile.notes.push(format!("{note}: measure again when the machine is free"));

@@ -25,7 +25,14 @@ pub(crate) fn join_cards(
     if ranks < 2 || (numbers.len() < 2 && !in_processes) {
         return Ok((world, None));
     }
-    join(world, cards, options)
+    #[cfg(feature = "nccl")]
+    return join(world, cards, options);
+    #[cfg(not(feature = "nccl"))]
+    {
+        let _ = options;
+        let note = "sums between cards go through the host: this build has no NCCL, build it with --features cuda,nccl";
+        Ok((world, Some(note.to_owned())))
+    }
 }
 
 #[cfg(feature = "nccl")]
@@ -35,12 +42,6 @@ fn join(world: Ends, cards: &[Option<usize>], options: CommOptions) -> Result<(E
     let ends = Nccl::over(world, cards, options, &Libraries::load())?;
     let note = ends.first().map(Nccl::describe);
     Ok((ends.into_iter().map(|end| Box::new(end) as Box<dyn Communicator>).collect(), note))
-}
-
-#[cfg(not(feature = "nccl"))]
-fn join(world: Ends, _: &[Option<usize>], _: CommOptions) -> Result<(Ends, Option<String>), CommError> {
-    let note = "sums between cards go through the host: this build has no NCCL, build it with --features cuda,nccl";
-    Ok((world, Some(note.to_owned())))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::comm::{CommOptions, Communicator, Processes};
 use crate::error::RuntimeError;
 
 /// Time for one size of messages, and for one of sums. Sizes that take longer are left out, but for the first [`FEWEST`].
-const TIME: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_millis(300);
 const FEWEST: usize = 3;
 /// Rounds for each size.
 const ROUNDS: (usize, usize) = (3, 15);
@@ -154,7 +154,7 @@ impl Bench<'_> {
         let middle = |of: fn(&(f64, f64)) -> f64| median(&trips.iter().map(of).collect::<Vec<_>>());
         let (send, one_way) = (middle(|trip| trip.0), middle(|trip| trip.1) / 2.0);
         let takes = (0..ROUNDS.0).map(|_| self.taking(pair, bytes, 2.0 * one_way)).collect::<Result<Vec<_>, _>>()?;
-        let recv = median(&takes).min(one_way - send);
+        let recv = median(&takes).min((one_way - send).max(0.0));
         let mut told = [send, recv, one_way].map(|time| time as f32);
         self.comm.broadcast(&self.everybody(), pair[0], &mut told)?;
         let [send_ns, recv_ns, one_way] = told.map(f64::from);

@@ -28,6 +28,7 @@ use cutplane_record::{
 
 use crate::backend::{Backend, Residence, run_rank};
 use crate::error::RuntimeError;
+pub use crate::exec::measure_process_links;
 use crate::exec::{Transfers, measure_links};
 use crate::memory::RankMemory;
 use cases::Case;
@@ -39,6 +40,8 @@ pub struct ProfileOptions<'a> {
     pub device_model: &'a str,
     /// Ranks that will run at once: how far contention and links are measured.
     pub ranks: usize,
+    /// The core on which operators are measured, among those of this process.
+    pub core: usize,
     /// Time for the operators, seconds; every point is measured three times even if that takes longer. On a card each
     /// precision has this time, and before it at most twice as much for compiling and choosing kernels.
     pub seconds: f64,
@@ -72,13 +75,13 @@ const BESIDE_SHARE: f32 = 0.3;
 /// # Errors
 /// [`RuntimeError`] when a rank cannot be started, a link fails or the device does.
 pub fn measure(backend: &Backend, options: ProfileOptions<'_>) -> Result<DeviceProfile, RuntimeError> {
-    let ProfileOptions { device_model, ranks, seconds, progress } = options;
+    let ProfileOptions { device_model, ranks, core, seconds, progress } = options;
     let started = Instant::now();
     let time = Seconds { rounds: seconds, warm_up: WARM_UP_FACTOR * seconds };
     let cases = cases::all(cases::Grids::of(backend.residence())).expect("the cases are well formed");
     let pool = Pool::new();
     let mut notes = Vec::new();
-    let (mut operators, optimizers) = run_rank(0, backend, || -> Result<_, RuntimeError> {
+    let (mut operators, optimizers) = run_rank(core, backend, || -> Result<_, RuntimeError> {
         let mut operators = operators(&cases, backend, &pool, time, progress, &mut notes)?;
         progress(OPERATORS_SHARE, "segment boundaries");
         operators.extend(tables::boundary_and_load(backend, &pool)?);

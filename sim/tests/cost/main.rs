@@ -4,6 +4,7 @@
 
 mod memory;
 mod models;
+mod process_links;
 mod profiled;
 mod roofline;
 mod stage;

@@ -253,7 +253,7 @@ fn how_far_an_operator_is_bound_by_memory_follows_from_what_its_neighbours_cost(
 }
 
 /// Cores of hosts `h0`, `h1`, ..., each host joined to the next at 1 GB/s with 1 us.
-fn cores(hosts: &[usize]) -> DeviceGraph {
+pub(crate) fn cores(hosts: &[usize]) -> DeviceGraph {
     let (mut nodes, mut links) = (Vec::new(), Vec::new());
     let link = |from: String, to: String, bandwidth_gb_per_s, latency_us| LinkSpec {
         from,

@@ -3,9 +3,9 @@
 use std::any::Any;
 
 use burn::tensor::Tensor;
-use burn_cubecl::cubecl::Runtime;
-use burn_cubecl::cubecl::cuda::CudaRuntime;
 use burn_cubecl::{Cube, CubeBackend};
+use cubecl_cuda::CudaRuntime;
+use cubecl_runtime::runtime::Runtime;
 
 use super::library::Address;
 

@@ -14,7 +14,7 @@ const WHAT: &str = "all-reduce";
 
 /// A tensor that is summed into another.
 struct Sum {
-    sum: Tensor<2>,
+    total: Tensor<2>,
     numbers: Numbers,
     /// Keep the memory of both where it is.
     _held: [Held; 2],
@@ -28,7 +28,7 @@ impl<C: Communicator> Nccl<C> {
             let sums = tensors.iter().map(|tensor| self.prepare(tensor)).collect::<Result<Vec<_>, _>>()?;
             // Burn computes in streams that nobody else sees: what they have in hand must be done.
             if let Some(first) = sums.first() {
-                let synced = first.sum.device().sync();
+                let synced = first.total.device().sync();
                 synced.map_err(|error| self.failed(WHAT, format!("{error:?}")))?;
             }
             let (clique, card) = (self.clique(group)?, self.card()?);
@@ -40,10 +40,11 @@ impl<C: Communicator> Nccl<C> {
             }
             self.wait(WHAT, group, || card.is_idle())?;
             for (tensor, sum) in tensors.iter_mut().zip(sums) {
-                tensor.data = HostData::Device(DeviceFloats(sum.sum));
+                tensor.data = HostData::Device(DeviceFloats(sum.total));
             }
             Ok(())
-        })
+        })?;
+        Ok(())
     }
 
     /// A tensor, and a fresh one for its sum: the memory of the first may be shared with other handles to it.
@@ -54,9 +55,9 @@ impl<C: Communicator> Nccl<C> {
         };
         let dtype = floats.dtype();
         let kind = data_type(dtype).ok_or_else(|| failed(format!("{dtype:?} is not summed")))?;
-        let sum = Tensor::<2>::empty(floats.dims(), (&floats.device(), dtype));
-        let (from, to) = (Held::of(floats.clone()).map_err(failed)?, Held::of(sum.clone()).map_err(failed)?);
+        let total = Tensor::<2>::empty(floats.dims(), (&floats.device(), dtype));
+        let (from, to) = (Held::of(floats.clone()).map_err(failed)?, Held::of(total.clone()).map_err(failed)?);
         let numbers = Numbers { from: from.address, to: to.address, count: tensor.elements(), kind };
-        Ok(Sum { sum, numbers, _held: [from, to] })
+        Ok(Sum { total, numbers, _held: [from, to] })
     }
 }

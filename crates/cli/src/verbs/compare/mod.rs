@@ -123,6 +123,9 @@ impl Compare {
 
     /// Runs what the leading process compares.
     fn follow(&self, inputs: &Inputs, mut briefing: Briefing, launched: Launched) -> Result<()> {
+        if self.fresh_profile {
+            pricing::assist(&inputs.devices, &launched)?;
+        }
         let plans: Vec<Plan> = serde_json::from_str(&briefing.hear()?)?;
         let options = self.options(inputs, launched, &Arc::default());
         measure::follow(&plans, &inputs.bench(&options), self.in_turn(inputs))
@@ -131,7 +134,7 @@ impl Compare {
     fn compare(&self, inputs: &Inputs, mut briefing: Option<Briefing>, launched: Launched) -> Result<()> {
         plans::refuse_bad_names(&self.problem(inputs, MemoryModel::Framework), &inputs.names)?;
         output::prepare_folder(&inputs.folder)?;
-        let pricing = self.pricing(&inputs.devices)?;
+        let pricing = self.pricing(&inputs.devices, &launched)?;
         let problem = self.problem(inputs, pricing.memory());
         let (candidates, outcome) = plans::candidates(&problem, &pricing, &inputs.names)?;
         if !self.json && !self.quiet {
@@ -195,11 +198,13 @@ impl Compare {
         }
     }
 
-    fn pricing(&self, devices: &DeviceGraph) -> Result<Pricing> {
-        if self.fresh_profile {
-            return pricing::fresh(devices);
-        }
-        pricing::choose(devices, self.profile.as_deref())
+    fn pricing(&self, devices: &DeviceGraph, launched: &Launched) -> Result<Pricing> {
+        let pricing = if self.fresh_profile {
+            pricing::fresh(devices, launched)
+        } else {
+            pricing::choose(devices, self.profile.as_deref())
+        };
+        Ok(pricing?.of_launched(launched, devices.devices().len()))
     }
 
     fn setting<'a>(&'a self, inputs: &'a Inputs) -> files::Setting<'a> {

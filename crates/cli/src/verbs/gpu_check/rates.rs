@@ -30,6 +30,7 @@ pub(crate) fn run(target: Target, folder: &Path, given: Option<&Path>, journal: 
         }
         let (devices, _) = target.ranks(2)?;
         let group = pricing::groups(&devices).into_iter().next().context("a target has a device")?;
-        Ok(write_profile(&profile, &group.measure()?)?)
+        let measured = group.measure(&None)?.context("one process measures its devices")?;
+        Ok(write_profile(&profile, &measured)?)
     })
 }
