@@ -6,8 +6,9 @@
 SHELL := /bin/bash
 , := ,
 ENV := . ./.build-env &&
-# Ranks in processes are built in where an MPI is: everything below is one build with the same features.
-FEATURES := $(if $(shell command -v mpicc),--features cutplane-cli/mpi$(,)cutplane-runtime/mpi)
+# NCCL is opened at run time, so it is always built in (its tests use a stand-in); ranks in processes are where an MPI is.
+# Everything below is one build with the same features.
+FEATURES := --features cutplane-cli/nccl$(,)cutplane-runtime/nccl$(if $(shell command -v mpicc),$(,)cutplane-cli/mpi$(,)cutplane-runtime/mpi)
 TOOL := $(or $(CARGO_TARGET_DIR),target)/debug/cutplane
 
 .PHONY: demo demo-small compare-twins compare-pytorch experiments experiments-check test build bootstrap lint
